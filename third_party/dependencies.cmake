@@ -1,0 +1,46 @@
+# Every dependency, found once, with its least version: Debian 12's. Included, not added:
+# imported targets are visible only in the directory that finds them and below.
+find_package(absl REQUIRED)
+find_package(Protobuf 3.21 REQUIRED)
+find_package(fmt 9 REQUIRED)
+find_package(spdlog 1.10 REQUIRED)
+find_package(nlohmann_json 3.11 REQUIRED)
+find_path(TOMLPLUSPLUS_INCLUDE_DIR toml++/toml.h REQUIRED)
+find_library(MD_STATIC_LIBRARY libmd.a REQUIRED)
+
+# Header-only fmt and spdlog: only what we use ends up in the binary.
+add_library(wisp_fmt INTERFACE)
+target_link_libraries(wisp_fmt INTERFACE fmt::fmt-header-only)
+
+add_library(wisp_spdlog INTERFACE)
+target_link_libraries(wisp_spdlog INTERFACE spdlog::spdlog_header_only wisp_fmt)
+target_compile_definitions(wisp_spdlog INTERFACE
+  SPDLOG_FMT_EXTERNAL SPDLOG_NO_EXCEPTIONS)
+
+add_library(wisp_json INTERFACE)
+target_link_libraries(wisp_json INTERFACE nlohmann_json::nlohmann_json)
+target_compile_definitions(wisp_json INTERFACE JSON_NOEXCEPTION)
+
+add_library(wisp_toml INTERFACE)
+target_include_directories(wisp_toml SYSTEM INTERFACE ${TOMLPLUSPLUS_INCLUDE_DIR})
+target_compile_definitions(wisp_toml INTERFACE TOML_EXCEPTIONS=0 TOML_HEADER_ONLY=1)
+
+# SHA-256 for the name of the socket.
+add_library(wisp_md INTERFACE)
+target_link_libraries(wisp_md INTERFACE ${MD_STATIC_LIBRARY})
+
+# The lite runtime, static.
+find_library(PROTOBUF_LITE_STATIC libprotobuf-lite.a REQUIRED)
+find_package(Threads REQUIRED)
+add_library(wisp_protobuf INTERFACE)
+target_include_directories(wisp_protobuf SYSTEM INTERFACE ${Protobuf_INCLUDE_DIRS})
+target_link_libraries(wisp_protobuf INTERFACE ${PROTOBUF_LITE_STATIC} Threads::Threads)
+
+add_library(wisp_absl INTERFACE)
+target_link_libraries(wisp_absl INTERFACE
+  absl::any_invocable absl::status absl::statusor absl::strings absl::time)
+
+if(WISP_TESTS)
+  find_package(GTest 1.12 REQUIRED)
+  find_package(benchmark 1.7 REQUIRED)
+endif()
