@@ -72,6 +72,9 @@ absl::StatusOr<std::unique_ptr<Reaper>> Reaper::Create(EventLoop& loop) {
   if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) {
     return ErrnoStatus(errno, "become subreaper");
   }
+  // Ignored, as it may come to us through execve, it would make the kernel
+  // throw the statuses away.
+  signal(SIGCHLD, SIG_DFL);
   std::unique_ptr<Reaper> reaper(new Reaper(loop));
   Reaper* self = reaper.get();
   ASSIGN_OR_RETURN(reaper->signals_,
@@ -83,8 +86,11 @@ absl::StatusOr<std::unique_ptr<Reaper>> Reaper::Create(EventLoop& loop) {
 }
 
 Reaper::~Reaper() {
-  WISP_CHECK(guards_.empty());
-  WISP_CHECK(known_.empty());
+  // One by one: what a callback captured may hold the handle of its own child.
+  while (!known_.empty()) {
+    id_of_pid_.erase(known_.begin()->second.pidfd.pid());
+    auto node = known_.extract(known_.begin());
+  }
 }
 
 Reaper::SweepGuard Reaper::GuardNewChildren() {

@@ -24,7 +24,7 @@ struct ExitStatus {
   uint32_t code = 0;  // exit code, or 128 + signal, as containerd counts
   int signal = 0;     // 0 if it exited by itself
   bool core_dumped = false;
-  absl::Time at;  // when it was reaped
+  absl::Time at = absl::InfinitePast();  // when it was reaped
 
   friend bool operator==(const ExitStatus&, const ExitStatus&) = default;
 };
@@ -84,7 +84,7 @@ class Reaper {
   };
 
   // Makes this process a subreaper and takes SIGCHLD. `loop` must outlive the
-  // reaper, and the reaper all its handles.
+  // reaper, and the reaper all handles but those that its callbacks hold.
   static absl::StatusOr<std::unique_ptr<Reaper>> Create(EventLoop& loop);
   ~Reaper();
   Reaper(const Reaper&) = delete;
