@@ -210,8 +210,9 @@ absl::StatusOr<EventLoop::WatchHandle> EventLoop::WatchSignals(
   return Watch(
       raw, EPOLLIN,
       [fd = std::move(fd), on_signal = std::move(on_signal)](uint32_t) mutable {
+        // One a turn, since it may end the watch; the fd stays ready for more.
         signalfd_siginfo info;
-        while (read(fd.get(), &info, sizeof(info)) == sizeof(info)) {
+        if (read(fd.get(), &info, sizeof(info)) == sizeof(info)) {
           on_signal(static_cast<int>(info.ssi_signo));
         }
       },
