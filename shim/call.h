@@ -120,14 +120,13 @@ class Call {
 };
 
 // The methods of a service, by name; they may be served under several services'
-// names and by several transports.
-using Methods =
-    std::map<std::string, absl::AnyInvocable<void(RawCall)>, std::less<>>;
+// names and by several transports, which hold them as const.
+using Method = absl::AnyInvocable<void(RawCall) const>;
+using Methods = std::map<std::string, Method, std::less<>>;
 
 // A method of `service` as an entry of Methods. `service` must outlive it.
 template <typename Service, typename Req, typename Res>
-absl::AnyInvocable<void(RawCall)> Bind(
-    Service* service, void (Service::*method)(Call<Req, Res>)) {
+Method Bind(Service* service, void (Service::*method)(Call<Req, Res>)) {
   return [service, method](RawCall raw) {
     Req request;
     if (!request.ParseFromString(raw.payload())) {

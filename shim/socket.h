@@ -1,0 +1,71 @@
+// The shim's socket: its name, and who owns the name.
+//
+// All shims of one containerd namespace and group meet under one path, which
+// two `start`s may want at the same moment and a dead shim may have left. What
+// changes names in the directory does so under a lock on the directory itself,
+// which the kernel releases whatever becomes of its holder and which leaves no
+// file behind.
+#ifndef WISP_SHIM_SOCKET_H_
+#define WISP_SHIM_SOCKET_H_
+
+#include <sys/types.h>
+
+#include <initializer_list>
+#include <string>
+#include <string_view>
+
+#include "process/fd.h"
+#include "process/status_macros.h"
+
+namespace wisp {
+
+inline constexpr std::string_view kDefaultSocketDirectory = "/run/containerd/s";
+// What sun_path holds besides its NUL.
+inline constexpr size_t kMaxSocketPath = 107;
+
+// path/filepath.Join of Go on Linux, Clean included: a byte of difference is
+// another hash, and two shims for one pod during a migration from Go's.
+std::string GoJoin(std::initializer_list<std::string_view> elements);
+
+// DIRECTORY/hex(SHA-256(Join(address, namespace, key))).
+std::string SocketPath(std::string_view directory, std::string_view address,
+                       std::string_view namespace_name, std::string_view key);
+
+// A name in the file system that is ours: a shim may unlink it only as long as
+// it still is.
+struct SocketName {
+  std::string path;
+  dev_t device = 0;
+  ino_t inode = 0;
+};
+
+struct ClaimedSocket {
+  // Bound, listening, close-on-exec, blocking. Invalid: a live shim has the
+  // name, and serves the group.
+  UniqueFd listener;
+  SocketName name;
+};
+
+// Takes `path`, or finds out that a live shim has it. The socket appears under
+// its name when it is already listening, so that nobody who probes it can take
+// it for dead; a dead one is replaced in one step. Makes missing directories
+// (0700); the socket is 0600. Error: kInvalidArgument for a path that is too
+// long; others as they come. Blocks for as long as another `start` is at it.
+absl::StatusOr<ClaimedSocket> ClaimSocket(const std::string& path);
+
+// True if somebody listens on `path`. Does not wait.
+bool SomebodyListens(const std::string& path);
+
+// The name `path` has in the file system now. Nobody takes it away from a
+// socket on which a process listens, so a server may ask when it starts.
+absl::StatusOr<SocketName> IdentifySocket(const std::string& path);
+// Unlinks it if it is still the same file.
+void RemoveSocket(const SocketName& name);
+
+// Unlinks the socket at `path` if nobody listens on it and nobody is claiming a
+// name just now. True if it did.
+bool RemoveDeadSocket(const std::string& path);
+
+}  // namespace wisp
+
+#endif  // WISP_SHIM_SOCKET_H_
