@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 
 #include "fmt/format.h"
@@ -87,7 +88,7 @@ Listener::Accepted Listener::AcceptOne() {
   }
 }
 
-void Listener::OnReady() {
+void Listener::OnReady(uint32_t events) {
   for (int i = 0; i < kMaxAccepts; ++i) {
     Accepted accepted = AcceptOne();
     if (accepted.error != 0) {
@@ -95,7 +96,12 @@ void Listener::OnReady() {
       return;
     }
     if (accepted.refused) continue;
-    if (!accepted.socket.valid()) return;
+    if (!accepted.socket.valid()) {
+      // A listening socket hangs up when somebody who shares it shuts it down.
+      // accept(2) has nothing but EAGAIN to say about that, for ever.
+      if ((events & EPOLLHUP) != 0) Pause(EINVAL);
+      return;
+    }
     on_connection_(std::move(accepted.socket));
   }
 }
@@ -129,7 +135,7 @@ void Listener::Pause(int error) {
   watch_.SetEvents(0);
   resume_ = loop_.After(pause_, [this] {
     watch_.SetEvents(EPOLLIN);
-    OnReady();
+    OnReady(EPOLLIN);
   });
   if (first) on_trouble_(status);
 }

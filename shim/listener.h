@@ -5,6 +5,7 @@
 #define WISP_SHIM_LISTENER_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "absl/functional/any_invocable.h"
@@ -56,7 +57,7 @@ class Listener {
   Listener(EventLoop& loop, int fd, OnConnection on_connection,
            OnTrouble on_trouble, OnBroken on_broken);
   Accepted AcceptOne();
-  void OnReady();
+  void OnReady(uint32_t events);
   void Pause(int error);
 
   EventLoop& loop_;
