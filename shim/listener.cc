@@ -56,9 +56,10 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Create(
       new Listener(loop, fd, std::move(on_connection), std::move(on_trouble),
                    std::move(on_broken)));
   Listener* self = listener.get();
-  ASSIGN_OR_RETURN(self->watch_, loop.Watch(fd, EPOLLIN, [self](uint32_t) {
-    self->OnReady();
-  }));
+  ASSIGN_OR_RETURN(self->watch_,
+                   loop.Watch(fd, EPOLLIN, [self](uint32_t events) {
+                     self->OnReady(events);
+                   }));
   return listener;
 }
 
