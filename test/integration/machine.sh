@@ -29,7 +29,7 @@ machine() {
       --fork --kill-child=KILL --propagation private \
       /bin/bash "$WISP_SOURCE/test/integration/machine_init" \
       "$(root_of "$version")" "$(binaries_of "$version")" "$work" "$WISP_SOURCE/test" "$out" \
-      /usr/bin/env VERSION="$version" RUNTIME="$runtime" "$@"
+      /usr/bin/env VERSION="$version" RUNTIME="$runtime" WISP_TEST_CGROUP="${WISP_TEST_CGROUP:-}" "$@"
   ) &
   machine_pid=$!
   # shellcheck disable=SC2064

@@ -23,17 +23,21 @@ need_root() { [ "$(id -u)" = 0 ] || die "must be root"; }
 
 # with_progress WHAT LOG COMMAND...: runs a long step with its output in LOG and
 # a line every 10 s that says it is still alive; the end of LOG if it fails.
+# The step is a process group of its own; stop_steps ends it.
 with_progress() {
-  local what=$1 log=$2 start=$SECONDS rc=0 pid
+  local what=$1 log=$2 start=$SECONDS rc=0
   shift 2
   say "$what ..."
   mkdir -p "$(dirname "$log")"
+  set -m
   "$@" >"$log" 2>&1 </dev/null &
-  pid=$!
-  while ! wait_for_pid "$pid" 10; do
-    say "$what: $((SECONDS - start)) s: $(tail -c 300 "$log" | tr '\r' '\n' | grep . | tail -n 1 | cut -c1-100)"
-  done
-  wait "$pid" || rc=$?
+  step_pid=$!
+  tick "$what" "$log" &
+  tick_pid=$!
+  set +m
+  wait "$step_pid" || rc=$?
+  stop_ticking
+  step_pid=
   if [ "$rc" != 0 ]; then
     tail -n 30 "$log" >&2
     say "$what: failed with status $rc, see $log"
@@ -42,8 +46,42 @@ with_progress() {
   say "$what: done in $((SECONDS - start)) s"
 }
 
-# wait_for_pid PID SECONDS: true once PID, a child, has ended.
-wait_for_pid() { timeout "$2" tail --pid="$1" -s 0.1 -f /dev/null; }
+tick() {
+  local start=$SECONDS
+  while sleep 10; do
+    say "$1: $((SECONDS - start)) s: $(tail -c 300 "$2" | tr '\r' '\n' | grep . | tail -n 1 | cut -c1-100)"
+  done
+}
+
+stop_ticking() {
+  [ -z "${tick_pid:-}" ] || kill -KILL -- "-$tick_pid" 2>/dev/null || true
+  wait "${tick_pid:-}" 2>/dev/null || true
+  tick_pid=
+}
+
+# stop_steps: for a handler of signals: ends the step under way. SIGINT lets make
+# tidy up, and apt finish the package it is at.
+stop_steps() {
+  stop_ticking
+  [ -n "${step_pid:-}" ] || return 0
+  kill -INT -- "-$step_pid" 2>/dev/null || true
+  wait "$step_pid" 2>/dev/null || true
+  kill -KILL -- "-$step_pid" 2>/dev/null || true
+  step_pid=
+}
+
+# on_exit COMMAND: runs COMMAND when the script ends, also by SIGINT, SIGTERM or
+# SIGHUP, of which it then dies, as whoever sent it expects.
+on_exit() {
+  local signal
+  exit_command=$1
+  trap 'stop_steps; $exit_command' EXIT
+  for signal in INT TERM HUP; do
+    # shellcheck disable=SC2064
+    trap "trap '' INT TERM HUP; trap - EXIT; say 'interrupted, cleaning up'
+      stop_steps; \$exit_command; trap - $signal; kill -$signal \$\$" "$signal"
+  done
+}
 
 # apt_install PACKAGE...: installs what is not there yet.
 apt_install() {
@@ -65,15 +103,21 @@ BUILD_PACKAGES="g++ cmake ninja-build ccache pkg-config protobuf-compiler
   libprotobuf-dev libabsl-dev nlohmann-json3-dev libspdlog-dev libfmt-dev
   libtoml++-dev libmd-dev zlib1g-dev"
 
-# build_preset PRESET DIRECTORY [CMAKE-ARGUMENT...]: configures and builds in the
-# cache, outside of the source tree.
+# build_preset PRESET NAME [CMAKE-ARGUMENT...]: configures and builds as NAME in the
+# cache, outside of the source tree; the directory is in $build_directory.
 build_preset() {
-  local preset=$1 directory=$2
+  local preset=$1 name=$2
   shift 2
-  export CCACHE_DIR=$WISP_CACHE/ccache
-  with_progress "cmake ($preset)" "$WISP_CACHE/log/cmake-${directory##*/}.log" \
-    cmake -S "$WISP_SOURCE" --preset "$preset" -B "$directory" \
+  build_directory=$WISP_CACHE/build/$name
+  export CCACHE_DIR=$WISP_CACHE/ccache CCACHE_BASEDIR=$WISP_SOURCE CCACHE_NOHASHDIR=1
+  # Another copy of the source was built here before: ccache still knows its objects.
+  if ! grep -qsFx "CMAKE_HOME_DIRECTORY:INTERNAL=$WISP_SOURCE" "$build_directory/CMakeCache.txt"; then
+    rm -rf "$build_directory"
+  fi
+  mkdir -p "$build_directory"
+  with_progress "configuring $name" "$WISP_CACHE/log/configure-$name.log" \
+    cmake -S "$WISP_SOURCE" --preset "$preset" -B "$build_directory" \
     -DCMAKE_CXX_COMPILER_LAUNCHER=ccache "$@"
-  with_progress "build ($preset)" "$WISP_CACHE/log/build-${directory##*/}.log" \
-    cmake --build "$directory"
+  with_progress "building $name" "$WISP_CACHE/log/build-$name.log" \
+    cmake --build "$build_directory"
 }

@@ -1,0 +1,287 @@
+// An OCI runtime for tests: runc's command line, real processes in a real pid
+// namespace, nothing else of a container, and gates to order events.
+//
+// $FAKE_RUNC_CONTROL is a directory. For a verb V and a container or exec I:
+//   V.I.before, V.before   a fifo: wait until somebody has opened and closed
+//   it,
+//                          then go on (before anything is done)
+//   V.I.after, V.after     the same, when all is done but the exit
+//   V.I.fail, V.fail       log the content as an error and exit with 1
+//   calls                  gets a line for each run: V I PID
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fmt/format.h"
+#include "process/fd.h"
+#include "process/json.h"
+
+namespace wisp {
+namespace {
+
+struct Command {
+  std::string root;
+  std::string log;
+  std::string verb;
+  std::string bundle;
+  std::string pid_file;
+  std::string process_file;
+  std::string id;  // the last argument but the signal of kill
+  std::string signal;
+  bool all = false;
+  bool force = false;
+
+  std::string state() const { return root + "/" + id; }
+  // What gates are named after: the exec's id for an exec.
+  std::string subject() const {
+    if (verb != "exec") return id;
+    const size_t slash = pid_file.rfind('/');
+    return pid_file.substr(slash + 1, pid_file.size() - slash - 1 - 4);
+  }
+};
+
+Command Parse(int argc, char** argv) {
+  Command command;
+  std::vector<std::string> words;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    const auto value = [&] {
+      return std::string(i + 1 < argc ? argv[++i] : "");
+    };
+    if (word == "--root") {
+      command.root = value();
+    } else if (word == "--log") {
+      command.log = value();
+    } else if (word == "--log-format" || word == "--image-path" ||
+               word == "--work-path" || word == "--format" ||
+               word == "--console-socket") {
+      value();
+    } else if (word == "--bundle") {
+      command.bundle = value();
+    } else if (word == "--pid-file") {
+      command.pid_file = value();
+    } else if (word == "--process") {
+      command.process_file = value();
+    } else if (word == "--all") {
+      command.all = true;
+    } else if (word == "--force") {
+      command.force = true;
+    } else if (!word.starts_with("-")) {
+      words.emplace_back(word);
+    }
+  }
+  if (!words.empty()) command.verb = words[0];
+  if (words.size() > 1) command.id = words[1];
+  if (words.size() > 2) command.signal = words[2];
+  return command;
+}
+
+std::string ControlPath(const std::string& name) {
+  const char* const directory = getenv("FAKE_RUNC_CONTROL");
+  return directory == nullptr ? "" : fmt::format("{}/{}", directory, name);
+}
+
+// The path of the control file of this run, or of its verb; empty if neither.
+std::string Control(const Command& command, std::string_view what) {
+  for (const std::string& name :
+       {fmt::format("{}.{}.{}", command.verb, command.subject(), what),
+        fmt::format("{}.{}", command.verb, what)}) {
+    const std::string path = ControlPath(name);
+    if (!path.empty() && access(path.c_str(), F_OK) == 0) return path;
+  }
+  return "";
+}
+
+void Pass(const Command& command, std::string_view gate) {
+  const std::string path = Control(command, gate);
+  if (path.empty()) return;
+  // Opened without waiting: who has opened the gate just now has no more end.
+  const absl::StatusOr<UniqueFd> fifo = OpenFd(path, O_RDONLY | O_NONBLOCK);
+  if (!fifo.ok()) return;
+  fcntl(fifo->get(), F_SETFL, 0);
+  (void)ReadAll(fifo->get());
+}
+
+[[noreturn]] void Die(const Command& command, std::string_view message) {
+  Json line = Json::Object();
+  line.Set("level", "error");
+  line.Set("msg", message);
+  line.Set("time", "2026-01-02T03:04:05Z");
+  if (absl::StatusOr<UniqueFd> log =
+          OpenFd(command.log, O_WRONLY | O_APPEND | O_CREAT, 0600);
+      log.ok()) {
+    (void)WriteAll(log->get(), line.Dump() + "\n");
+  }
+  fmt::print(stderr, "{}\n", message);
+  exit(1);
+}
+
+pid_t InitOf(const Command& command) {
+  const absl::StatusOr<std::string> pid = ReadFile(command.state() + "/pid");
+  return pid.ok() ? atoi(pid->c_str()) : 0;
+}
+
+[[noreturn]] void Become(const JsonView& process) {
+  std::vector<std::string> args;
+  for (const JsonView& arg : process["args"].elements()) {
+    args.push_back(arg.StringOr(""));
+  }
+  std::vector<char*> argv;
+  for (std::string& arg : args) argv.push_back(arg.data());
+  argv.push_back(nullptr);
+  // The shim's children get default signals and an empty mask; nothing to undo.
+  execvp(argv[0], argv.data());
+  _exit(127);
+}
+
+void WritePidFile(const Command& command, pid_t pid) {
+  if (!WriteFileAtomically(command.pid_file, std::to_string(pid), 0644, false)
+           .ok()) {
+    Die(command, "cannot write the pid file");
+  }
+}
+
+void Create(const Command& command) {
+  mkdir(command.root.c_str(), 0700);
+  if (mkdir(command.state().c_str(), 0700) != 0) {
+    Die(command, "container with given ID already exists");
+  }
+  const absl::StatusOr<std::string> config =
+      ReadFile(command.bundle + "/config.json");
+  if (!config.ok()) Die(command, Message(config.status()));
+  const absl::StatusOr<Json> spec = Json::Parse(*config);
+  if (!spec.ok()) Die(command, Message(spec.status()));
+  Json labels = Json::Array();
+  labels.Append("bundle=" + command.bundle);
+  Json inner = Json::Object();
+  inner.Set("labels", std::move(labels));
+  Json state = Json::Object();
+  state.Set("config", std::move(inner));
+  (void)WriteFileAtomically(command.state() + "/state.json", state.Dump(), 0600,
+                            false);
+  const std::string start = command.state() + "/start";
+  mkfifo(start.c_str(), 0600);
+  if (unshare(CLONE_NEWPID) != 0) Die(command, "unshare");
+  const pid_t pid = fork();
+  if (pid == 0) {
+    setsid();
+    const absl::StatusOr<UniqueFd> go = OpenFd(start, O_RDONLY);
+    if (go.ok()) (void)ReadAll(go->get());
+    Become((*spec)["process"]);
+  }
+  (void)WriteFileAtomically(command.state() + "/pid", std::to_string(pid), 0600,
+                            false);
+  WritePidFile(command, pid);
+}
+
+void Start(const Command& command) {
+  if (kill(InitOf(command), 0) != 0) {
+    Die(command, "cannot start a container that has stopped");
+  }
+  // Read-write: it does not wait for an init that has just been killed.
+  const absl::StatusOr<UniqueFd> go =
+      OpenFd(command.state() + "/start", O_RDWR | O_NONBLOCK);
+  if (!go.ok()) Die(command, "cannot start an already running container");
+  // Init opens the fifo to read and gets its end when we close.
+  const absl::StatusOr<UniqueFd> write_end =
+      OpenFd(command.state() + "/start", O_WRONLY);
+  (void)WriteAll(write_end->get(), "go");
+  unlink((command.state() + "/start").c_str());
+}
+
+void Exec(const Command& command) {
+  const absl::StatusOr<std::string> text = ReadFile(command.process_file);
+  if (!text.ok()) Die(command, Message(text.status()));
+  const absl::StatusOr<Json> process = Json::Parse(*text);
+  if (!process.ok()) Die(command, Message(process.status()));
+  const absl::StatusOr<UniqueFd> space =
+      OpenFd(fmt::format("/proc/{}/ns/pid", InitOf(command)), O_RDONLY);
+  if (!space.ok() || setns(space->get(), CLONE_NEWPID) != 0) {
+    Die(command, "cannot exec in a stopped container");
+  }
+  const pid_t pid = fork();
+  if (pid < 0) Die(command, "cannot exec in a stopped container");
+  if (pid == 0) Become(process->view());
+  WritePidFile(command, pid);
+}
+
+void Kill(const Command& command) {
+  if (access(command.state().c_str(), F_OK) != 0) {
+    Die(command, "container does not exist");
+  }
+  if (kill(InitOf(command), atoi(command.signal.c_str())) != 0) {
+    Die(command, "container not running");
+  }
+}
+
+void Delete(const Command& command) {
+  if (access(command.state().c_str(), F_OK) != 0) {
+    if (command.force) return;
+    Die(command, "container does not exist");
+  }
+  const pid_t pid = InitOf(command);
+  const bool created = access((command.state() + "/start").c_str(), F_OK) == 0;
+  if (created || command.force) {
+    const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+    if (pidfd.valid()) {
+      syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+      pollfd dead = {.fd = pidfd.get(), .events = POLLIN, .revents = 0};
+      poll(&dead, 1, 10'000);
+    }
+  }
+  for (const char* file : {"/state.json", "/pid", "/start"}) {
+    unlink((command.state() + file).c_str());
+  }
+  rmdir(command.state().c_str());
+}
+
+int Main(int argc, char** argv) {
+  const Command command = Parse(argc, argv);
+  if (const std::string calls = ControlPath("calls"); !calls.empty()) {
+    if (absl::StatusOr<UniqueFd> file =
+            OpenFd(calls, O_WRONLY | O_APPEND | O_CREAT, 0600);
+        file.ok()) {
+      (void)WriteAll(file->get(), fmt::format("{} {} {}\n", command.verb,
+                                              command.subject(), getpid()));
+    }
+  }
+  Pass(command, "before");
+  if (const std::string fail = Control(command, "fail"); !fail.empty()) {
+    const absl::StatusOr<std::string> why = ReadFile(fail);
+    Die(command, why.ok() ? *why : "failed as told");
+  }
+  if (command.verb == "create") {
+    Create(command);
+  } else if (command.verb == "start") {
+    Start(command);
+  } else if (command.verb == "exec") {
+    Exec(command);
+  } else if (command.verb == "kill") {
+    Kill(command);
+  } else if (command.verb == "delete") {
+    Delete(command);
+  } else if (command.verb == "ps") {
+    fmt::print("[{}]\n", InitOf(command));
+  } else if (command.verb == "features") {
+    fmt::print("{{\"ociVersionMin\":\"1.0.0\",\"linux\":{{}}}}\n");
+  }
+  // pause, resume, update, checkpoint: gates and failures are all there is.
+  Pass(command, "after");
+  return 0;
+}
+
+}  // namespace
+}  // namespace wisp
+
+int main(int argc, char** argv) { return wisp::Main(argc, argv); }
