@@ -2,7 +2,7 @@
 # what a container leaves behind.
 # shellcheck shell=bash
 
-NAMESPACE=test
+NAMESPACE="test"
 IMAGE=docker.io/library/busybox:wisp
 ADDRESS=/run/containerd/containerd.sock
 STATE=/run/containerd
