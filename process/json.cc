@@ -35,11 +35,13 @@ int Depth(std::string_view text) {
   return deepest;
 }
 
-// Length of the valid UTF-8 sequence that `text` begins with, 0 if it is none.
-size_t SequenceLength(std::string_view text) {
+}  // namespace
+
+size_t Utf8SequenceLength(std::string_view text) {
   const auto byte = [&text](size_t i) {
     return static_cast<unsigned char>(text[i]);
   };
+  if (text.empty()) return 0;
   const unsigned char first = byte(0);
   if (first < 0x80) return 1;
   size_t length = 0;
@@ -67,13 +69,11 @@ size_t SequenceLength(std::string_view text) {
   return length;
 }
 
-}  // namespace
-
 std::string WithValidUtf8(std::string_view text) {
   std::string valid;
   valid.reserve(text.size());
   while (!text.empty()) {
-    const size_t length = SequenceLength(text);
+    const size_t length = Utf8SequenceLength(text);
     if (length == 0) {
       valid += "\xEF\xBF\xBD";
       text.remove_prefix(1);

@@ -119,6 +119,10 @@ class Json {
   std::unique_ptr<nlohmann::ordered_json> value_;
 };
 
+// Length of the valid UTF-8 sequence that `text` begins with, 0 if there is
+// none.
+size_t Utf8SequenceLength(std::string_view text);
+
 // `text` with every byte that is not part of valid UTF-8 replaced by U+FFFD,
 // as Go's decoder does it.
 std::string WithValidUtf8(std::string_view text);

@@ -41,10 +41,9 @@ absl::Status MakeDirectories(const std::string& path) {
 
 // The lock on all names in `directory`, held as long as the fd. Close-on-exec,
 // so no server inherits it.
-absl::StatusOr<UniqueFd> LockDirectory(const std::string& directory,
-                                       bool wait) {
+absl::StatusOr<UniqueFd> LockDirectory(const std::string& directory) {
   ASSIGN_OR_RETURN(UniqueFd fd, OpenFd(directory, O_RDONLY | O_DIRECTORY));
-  while (flock(fd.get(), LOCK_EX | (wait ? 0 : LOCK_NB)) != 0) {
+  while (flock(fd.get(), LOCK_EX) != 0) {
     if (errno != EINTR) {
       return ErrnoStatus(errno, fmt::format("lock {}", directory));
     }
@@ -181,7 +180,7 @@ absl::StatusOr<ClaimedSocket> ClaimSocket(const std::string& path) {
   RETURN_IF_ERROR(Address(path).status());
   const std::string directory = DirectoryOf(path);
   RETURN_IF_ERROR(MakeDirectories(directory));
-  ASSIGN_OR_RETURN(const UniqueFd lock, LockDirectory(directory, true));
+  ASSIGN_OR_RETURN(const UniqueFd lock, LockDirectory(directory));
 
   ClaimedSocket claimed;
   claimed.name.path = path;
@@ -233,12 +232,38 @@ void RemoveSocket(const SocketName& name) {
   if (SameFile(name, info)) unlink(name.path.c_str());
 }
 
+absl::StatusOr<HiddenSocket> HideSocket(const SocketName& name) {
+  // No lock: nobody replaces a socket on which somebody listens, and to wait
+  // for a `start` that is at it would stop the loop.
+  struct stat info;
+  if (name.path.empty() || lstat(name.path.c_str(), &info) != 0 ||
+      !SameFile(name, info)) {
+    return absl::NotFoundError(
+        fmt::format("{} is another's socket", name.path));
+  }
+  HiddenSocket hidden = {name, fmt::format("{}.{}", name.path, getpid())};
+  if (rename(name.path.c_str(), hidden.hidden_path.c_str()) != 0) {
+    return ErrnoStatus(errno, fmt::format("rename {}", name.path));
+  }
+  return hidden;
+}
+
+void ShowSocket(const HiddenSocket& hidden) {
+  if (renameat2(AT_FDCWD, hidden.hidden_path.c_str(), AT_FDCWD,
+                hidden.name.path.c_str(), RENAME_NOREPLACE) != 0) {
+    RemoveHiddenSocket(hidden);
+  }
+}
+
+void RemoveHiddenSocket(const HiddenSocket& hidden) {
+  unlink(hidden.hidden_path.c_str());
+}
+
 bool RemoveDeadSocket(const std::string& path) {
   struct stat info;
   if (lstat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode)) return false;
-  // Who holds the lock may be about to replace it; then it is not for us.
-  const absl::StatusOr<UniqueFd> lock =
-      LockDirectory(DirectoryOf(path), /*wait=*/false);
+  // Between our probe and our unlink no `start` may put a live one there.
+  const absl::StatusOr<UniqueFd> lock = LockDirectory(DirectoryOf(path));
   if (!lock.ok() || SomebodyListens(path)) return false;
   return unlink(path.c_str()) == 0;
 }

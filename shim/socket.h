@@ -62,8 +62,20 @@ absl::StatusOr<SocketName> IdentifySocket(const std::string& path);
 // Unlinks it if it is still the same file.
 void RemoveSocket(const SocketName& name);
 
-// Unlinks the socket at `path` if nobody listens on it and nobody is claiming a
-// name just now. True if it did.
+// A socket that has been taken away from its name, and may come back to it:
+// whoever looks for the name finds nothing, whoever has connected is there.
+struct HiddenSocket {
+  SocketName name;
+  std::string hidden_path;
+};
+// Error: kNotFound if the name is no longer ours.
+absl::StatusOr<HiddenSocket> HideSocket(const SocketName& name);
+// Gives it its name back, unless another shim has that by now.
+void ShowSocket(const HiddenSocket& hidden);
+void RemoveHiddenSocket(const HiddenSocket& hidden);
+
+// Unlinks the socket at `path` if nobody listens on it; waits for whoever is
+// claiming a name just now. True if it did.
 bool RemoveDeadSocket(const std::string& path);
 
 }  // namespace wisp

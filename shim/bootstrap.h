@@ -1,0 +1,32 @@
+// What the program does besides serving: one short run per action.
+//
+// Each returns the program's exit status and has by then written its answer on
+// stdout, or what went wrong on stderr. The namespace in `options` has been
+// checked where an action needs it.
+#ifndef WISP_SHIM_BOOTSTRAP_H_
+#define WISP_SHIM_BOOTSTRAP_H_
+
+#include "shim/options.h"
+
+namespace wisp {
+
+// `start`, in the bundle: prints the address of the shim that serves the
+// container, after starting it unless its group has one. The server outlives
+// us and holds none of our fds. On failure nothing is left behind and nothing
+// on stdout, which containerd reads together with stderr.
+int RunStart(const ShimOptions& options);
+
+// `delete`, in the bundle: cleans up after a container whose shim is gone, or
+// is done with it, and prints a DeleteResponse. At most 4 seconds; succeeds
+// whatever it finds, any number of times; leaves a live server alone.
+int RunDelete(const ShimOptions& options);
+
+// `-info`: prints a RuntimeInfo.
+int RunInfo(const ShimOptions& options);
+
+// `-v`.
+int RunVersion(const ShimOptions& options);
+
+}  // namespace wisp
+
+#endif  // WISP_SHIM_BOOTSTRAP_H_
