@@ -1,0 +1,138 @@
+// Moving a container's output and input, without a thread or, while nothing
+// moves, a buffer.
+#ifndef WISP_PROCESS_STREAM_COPY_H_
+#define WISP_PROCESS_STREAM_COPY_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/time/time.h"
+#include "process/event_loop.h"
+#include "process/fd.h"
+#include "process/fifo.h"
+#include "process/status_macros.h"
+
+namespace wisp {
+
+// How much one step moves at most: what a pipe holds by default.
+inline constexpr size_t kCopyChunk = size_t{64} << 10;
+
+// Bytes that wait in a pipe, whichever end `pipe` is.
+size_t UnreadBytes(int pipe);
+
+// Makes a pipe as large as an unprivileged user may. For a stream that stalls:
+// its writer goes on for so long. Failure does not matter.
+void EnlargePipe(int pipe, size_t size);
+
+// One stream on its way. The program must ignore SIGPIPE.
+class StreamCopy {
+ public:
+  // Called once, from the loop or from Cut(); must not destroy the copy.
+  using OnEnd = absl::AnyInvocable<void() &&>;
+
+  explicit StreamCopy(OnEnd on_end) : on_end_(std::move(on_end)) {}
+  virtual ~StreamCopy() = default;
+  StreamCopy(const StreamCopy&) = delete;
+  StreamCopy& operator=(const StreamCopy&) = delete;
+
+  // All is delivered, or cut off; its fds are closed.
+  bool ended() const { return ended_; }
+  uint64_t moved() const { return moved_; }
+  uint64_t lost() const { return lost_; }
+
+  // True while bytes wait for whoever reads.
+  virtual bool stalled() const = 0;
+  // From now on the death of the last reader ends the copy.
+  virtual void StopKeeping() = 0;
+  // Ends it here. What has not been delivered is counted as lost.
+  virtual void Cut() = 0;
+
+ protected:
+  void SetEnded();
+  void AddMoved(uint64_t bytes) { moved_ += bytes; }
+  void AddLost(uint64_t bytes) { lost_ += bytes; }
+
+ private:
+  OnEnd on_end_;
+  bool ended_ = false;
+  uint64_t moved_ = 0;
+  uint64_t lost_ = 0;
+};
+
+// Closes our ends of a fifo at the end of a stream. A fifo without any open end
+// forgets what it holds, so while it holds something and has no reader (its
+// client is being restarted) the write end stays, and a timer looks again.
+class OutputCloser {
+ public:
+  explicit OutputCloser(EventLoop& loop) : loop_(loop) {}
+
+  // `on_closed` may be called at once.
+  void Close(Output output, absl::AnyInvocable<void() &&> on_closed);
+  bool waiting() const { return output_.fd.valid(); }
+  // Closes it without a look; returns how many bytes nobody will read.
+  uint64_t Abandon();
+
+ private:
+  void Look();
+
+  EventLoop& loop_;
+  Output output_;
+  absl::AnyInvocable<void() &&> on_closed_;
+  absl::Duration pause_ = absl::Milliseconds(1);
+  EventLoop::TimerHandle timer_;
+};
+
+// From one pipe or fifo to another, by splice(2): the pages change hands.
+class PipeCopy final : public StreamCopy {
+ public:
+  // `source` does not block. On its first stall it is made `stalled_size` bytes
+  // large (0: left as it is). Without a keeper in `sink` its last reader's end
+  // is the copy's: EPIPE.
+  PipeCopy(EventLoop& loop, UniqueFd source, Output sink, size_t stalled_size,
+           OnEnd on_end);
+
+  void Start() { WaitForSource(); }
+
+  bool stalled() const override {
+    return sink_watch_.active() || closer_.waiting();
+  }
+  void StopKeeping() override;
+  void Cut() override;
+
+ private:
+  void Move();
+  void WaitForSource();
+  void WaitForSink();
+  void Retry();
+  void OnSourceEnd();
+  void CloseAll();
+
+  EventLoop& loop_;
+  UniqueFd source_;
+  Output sink_;
+  size_t stalled_size_;
+  bool keeping_;
+  OutputCloser closer_;
+  EventLoop::WatchHandle source_watch_;
+  EventLoop::WatchHandle sink_watch_;
+  EventLoop::TimerHandle retry_;
+};
+
+// Reads a pipe to nowhere, so that its writers never block.
+class PipeDiscard {
+ public:
+  PipeDiscard(EventLoop& loop, UniqueFd source);
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  void Read();
+
+  UniqueFd source_;
+  uint64_t bytes_ = 0;
+  EventLoop::WatchHandle watch_;
+};
+
+}  // namespace wisp
+
+#endif  // WISP_PROCESS_STREAM_COPY_H_
