@@ -108,6 +108,18 @@ start_container() {
   run_container -d "$IMAGE" "$id" "$@"
 }
 
+# replace_runc FILE: until restore_runc, FILE is what runs as runc. (ctr has an option
+# for another runc, but takes it for io.containerd.runc.v2 only.)
+replace_runc() { mount --bind "$1" "$(command -v runc)"; }
+restore_runc() { umount "$(find /usr/sbin/runc /usr/bin/runc 2>/dev/null | head -n 1)"; }
+
+# broken_runc: a runc that fails without a word in its log.
+broken_runc() {
+  printf '#!/bin/sh\necho "runc is unwell" >&2\nexit 3\n' >/run/broken-runc
+  chmod 755 /run/broken-runc
+  replace_runc /run/broken-runc
+}
+
 task_status() { ctr task ls | awk -v id="$1" '$1 == id { print $3 }'; }
 task_pid() { ctr task ls | awk -v id="$1" '$1 == id { print $2 }'; }
 task_is() { [ "$(task_status "$1")" = "$2" ]; }

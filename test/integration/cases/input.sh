@@ -18,17 +18,32 @@ refused() {
 }
 
 case_missing_runc() {
-  refused 'no such file or directory|executable file not found' c1 \
-    --runc-binary /no/such/runc --rm "$IMAGE" c1 true
+  # Nothing that can be executed: as good as nothing in PATH.
+  replace_runc /dev/null
+  refused 'executable file not found|permission denied|no such file or directory' c1 --rm "$IMAGE" c1 true
+  restore_runc
   still_works
 }
 
 case_broken_runc() {
-  printf '#!/bin/sh\necho "runc is unwell" >&2\nexit 3\n' >/run/broken-runc
-  chmod 755 /run/broken-runc
-  refused 'runc' c1 --runc-binary /run/broken-runc --rm "$IMAGE" c1 true
+  broken_runc
+  refused 'exit status 3|exit 3' c1 --rm "$IMAGE" c1 true
   printf 'no program\n' >/run/broken-runc
-  refused 'exec format error|Exec format error' c1 --runc-binary /run/broken-runc --rm "$IMAGE" c1 true
+  refused 'exec format error|Exec format error' c1 --rm "$IMAGE" c1 true
+  restore_runc
+  still_works
+}
+
+# A runc that breaks later: what runs can still be killed and deleted.
+case_runc_breaks_later() {
+  start_container c1
+  broken_runc
+  expect_exit 1 ctr task exec --exec-id e1 c1 true
+  expect_match 'exit status 3|exit 3' "$errors" "the error's words"
+  task_is c1 RUNNING || fail "c1 suffered from a failed exec"
+  restore_runc
+  expect_exit 0 ctr task exec --exec-id e2 c1 true
+  remove_container c1
   still_works
 }
 
