@@ -35,7 +35,8 @@ class EventPublisher {
     std::string containerd_namespace;
     // What waits takes at most this much memory, as we count it: the bytes of
     // the messages and kEventOverhead for each. Beyond it events are dropped,
-    // the least important first and of those the oldest. A usual event counts
+    // the least important first and of those the oldest (see Rank), but never
+    // the one being sent. A usual event counts
     // some 450 bytes, so this holds about 9000, of exec probes every ten
     // seconds more than eight hours; the reference keeps 2048 for 15 s.
     size_t max_bytes = size_t{4} << 20;
@@ -80,7 +81,8 @@ class EventPublisher {
   // containerd answers and `limit_if_up` has passed since it began to or since
   // this call, or when `limit_if_down` has passed since this call. Events go on
   // being sent, and may still be published, until the publisher is destroyed.
-  // Never calls `done` from inside this. Call it once.
+  // Never calls `done` from inside this; `done` may not destroy the publisher.
+  // Only one at a time.
   void Drain(absl::Duration limit_if_up, absl::Duration limit_if_down,
              DoneStatus done);
 

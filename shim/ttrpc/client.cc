@@ -16,6 +16,7 @@ namespace {
 
 // Streams are odd numbers of 32 bits that never repeat.
 constexpr uint64_t kMaxCallsPerConnection = uint64_t{1} << 31;
+constexpr int kLastCode = static_cast<int>(absl::StatusCode::kUnauthenticated);
 
 absl::StatusOr<UniqueFd> ConnectTo(const std::string& path) {
   sockaddr_un address = {};
@@ -50,8 +51,9 @@ absl::StatusOr<std::string> ResultOf(Frame frame) {
     return absl::InternalError("ttrpc: response cannot be parsed");
   }
   if (const int code = response.status().code(); code != 0) {
-    // Out of range is unknown, as Abseil sees it too.
-    return absl::Status(static_cast<absl::StatusCode>(code),
+    const bool known = code > 0 && code <= kLastCode;
+    return absl::Status(known ? static_cast<absl::StatusCode>(code)
+                              : absl::StatusCode::kUnknown,
                         response.status().message());
   }
   return std::move(*response.mutable_payload());

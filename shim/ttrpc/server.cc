@@ -1,6 +1,7 @@
 #include "shim/ttrpc/server.h"
 
 #include <chrono>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -36,8 +37,9 @@ std::string EncodeResponse(uint32_t stream,
 }  // namespace
 
 struct TtrpcServer::Stream {
-  std::string service;
-  std::string method;
+  // Keys of the maps that serve it.
+  std::string_view service;
+  std::string_view method;
   Clock::time_point since;
   RawCall::Ender ender;
   EventLoop::TimerHandle deadline;
@@ -75,19 +77,18 @@ void TtrpcServer::Register(std::string service, const Methods* methods) {
 }
 
 absl::Status TtrpcServer::Listen(int fd) {
+  auto on_connection = [this](UniqueFd socket) {
+    AddConnection(std::move(socket));
+  };
+  auto on_broken = [this](const absl::Status& why) {
+    if (hooks_.on_broken != nullptr) hooks_.on_broken(why);
+  };
   ASSIGN_OR_RETURN(listener_, Listener::Create(
-                                  loop_, fd,
-                                  [this](UniqueFd socket) {
-                                    AddConnection(std::move(socket));
-                                  },
+                                  loop_, fd, std::move(on_connection),
                                   [this](const absl::Status& trouble) {
-                                    if (hooks_.on_trouble != nullptr)
-                                      hooks_.on_trouble(trouble);
+                                    TellTrouble(trouble);
                                   },
-                                  [this](const absl::Status& why) {
-                                    if (hooks_.on_broken != nullptr)
-                                      hooks_.on_broken(why);
-                                  }));
+                                  std::move(on_broken)));
   return absl::OkStatus();
 }
 
@@ -104,7 +105,7 @@ void TtrpcServer::AddConnection(UniqueFd socket) {
       [this, id] { Drop(id); });
   if (!channel.ok()) {
     // epoll is out of memory or watches; the peer sees a closed connection.
-    if (hooks_.on_trouble != nullptr) hooks_.on_trouble(channel.status());
+    TellTrouble(channel.status());
     return;
   }
   auto connection = std::make_shared<Connection>();
@@ -181,8 +182,8 @@ void TtrpcServer::OnRequest(const std::shared_ptr<Connection>& connection,
                });
   // In the table before the handler runs, which may answer at once.
   Stream& stream = connection->streams[id];
-  stream.service = std::move(*request.mutable_service());
-  stream.method = std::move(*request.mutable_method());
+  stream.service = service->first;
+  stream.method = method->first;
   stream.since = Clock::now();
   stream.ender = call.ender();
   if (const int64_t timeout = request.timeout_nano(); timeout != 0) {
@@ -223,6 +224,10 @@ void TtrpcServer::TellConnections() {
   }
 }
 
+void TtrpcServer::TellTrouble(const absl::Status& trouble) {
+  if (hooks_.on_trouble != nullptr) hooks_.on_trouble(trouble);
+}
+
 size_t TtrpcServer::calls_in_flight() const {
   size_t count = 0;
   for (const auto& [id, connection] : connections_) {
@@ -236,7 +241,8 @@ std::vector<TtrpcServer::CallInfo> TtrpcServer::Calls() const {
   const Clock::time_point now = Clock::now();
   for (const auto& [id, connection] : connections_) {
     for (const auto& [stream_id, stream] : connection->streams) {
-      calls.push_back({id, stream.service, stream.method,
+      calls.push_back({id, std::string(stream.service),
+                       std::string(stream.method),
                        absl::FromChrono(now - stream.since)});
     }
   }

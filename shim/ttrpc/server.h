@@ -54,19 +54,19 @@ class TtrpcServer {
   TtrpcServer& operator=(const TtrpcServer&) = delete;
 
   // Serves `methods`, which must outlive the server, under the full name
-  // `service`. Several names may have the same methods.
+  // `service`. Several names may have the same methods. Both stay as they are
+  // once there are connections.
   void Register(std::string service, const Methods* methods);
 
   // Accepts connections on `fd`, a listening unix socket, from now on. It stays
   // the caller's and must stay open until StopListening().
   absl::Status Listen(int fd);
 
-  // The end of the server's life, in this order (the names of the socket are
-  // the caller's business): AcceptPending() after the name is gone, to learn
-  // whether somebody has just come; Respond() to the last call, whose answer is
-  // handed to the kernel before it returns if the socket has room;
-  // StopListening() and the caller's close of the listening socket;
-  // CloseAllConnections().
+  // The end of a server's life, in this order: the caller takes the socket's
+  // name away; AcceptPending() tells whether somebody has just come; Respond()
+  // to the last call, which hands the answer to the kernel before it returns,
+  // if the socket has room; StopListening(), and the caller closes the
+  // listening socket; CloseAllConnections().
 
   // Accepts who waits in the backlog, and returns how many of them are alive;
   // they are served like others. Error: that could not be found out.
@@ -95,6 +95,7 @@ class TtrpcServer {
   void OnRequest(const std::shared_ptr<Connection>& connection, Frame frame);
   void Drop(uint64_t id);
   void TellConnections();
+  void TellTrouble(const absl::Status& trouble);
 
   EventLoop& loop_;
   Hooks hooks_;

@@ -1,5 +1,6 @@
 #include "shim/event_publisher.h"
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
