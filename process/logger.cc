@@ -68,7 +68,10 @@ absl::Status Logger::TryStart(const LoggerCommand& command,
                       command.arguments.end());
   absl::StatusOr<Pidfd> pidfd = Spawn(options);
   if (!pidfd.ok()) {
-    return Unclassified("failed to start binary process", pidfd.status());
+    return Unclassified(request.terminal
+                            ? "failed to start logging binary process"
+                            : "failed to start binary process",
+                        pidfd.status());
   }
   ASSIGN_OR_RETURN(
       child_, reaper_.Own(*std::move(pidfd), [this](const ExitStatus& status) {

@@ -39,7 +39,8 @@ class Logger {
   // Starts it with these fds, which are borrowed. `ready` is called from the
   // loop, within the limit; after an error the logger is no more. `on_exit`
   // follows only a logger that was ready.
-  // Errors: `failed to start binary process: ...`, `failed to read from logging
+  // Errors: `failed to start binary process: ...` (with a terminal `failed to
+  // start logging binary process: ...`), `failed to read from logging
   // binary: ...`, and for binary-v2 `logging binary did not call ready (it may
   // have crashed or exited prematurely)`.
   void Start(const LoggerCommand& command, const StdioRequest& request,
