@@ -25,8 +25,12 @@ machine() {
   remove_stale_cgroups
   (
     join_cgroups "$cgroup"
-    exec setpriv --pdeathsig KILL unshare --mount --pid --net --uts --ipc --cgroup \
-      --fork --kill-child=KILL --propagation private \
+    # shellcheck disable=SC2016
+    exec setpriv --pdeathsig KILL unshare --cgroup /bin/bash -c '
+        [ ! -d "$1" ] || echo 0 >"$1/cgroup.procs"
+        shift
+        exec unshare "$@"' machine "$(outer_cgroup "$cgroup")" \
+      --mount --pid --net --uts --ipc --fork --kill-child=KILL --propagation private \
       /bin/bash "$WISP_SOURCE/test/integration/machine_init" \
       "$(root_of "$version")" "$(binaries_of "$version")" "$work" "$WISP_SOURCE/test" "$out" \
       /usr/bin/env VERSION="$version" RUNTIME="$runtime" WISP_TEST_CGROUP="${WISP_TEST_CGROUP:-}" "$@"
@@ -52,11 +56,21 @@ cgroup_mounts() {
   awk '{ for (i = 7; $i != "-"; i++); if ($(i+1) ~ /^cgroup2?$/) print $(i+1), $5 }' /proc/self/mountinfo
 }
 
+# outer_cgroup NAME: where the process goes that waits for the machine to end. In
+# cgroup v2 only leaves have processes, and the machine's root is to have children.
+outer_cgroup() { echo "$(cgroup_mounts | awk '$1 == "cgroup2" { print $2 }' | head -n 1)/$1/outer"; }
+
 join_cgroups() {
-  local type dir file
+  local type dir file controller
   while read -r type dir; do
     mkdir -p "$dir/$1"
-    if [ "$type" = cgroup ]; then
+    if [ "$type" = cgroup2 ]; then
+      mkdir "$dir/$1/outer"
+      # As runc does for a container at this place.
+      for controller in $(cat "$dir/cgroup.controllers"); do
+        echo "+$controller" >"$dir/cgroup.subtree_control" || true
+      done
+    else
       for file in cpuset.cpus cpuset.mems; do
         [ ! -e "$dir/$1/$file" ] || cat "$dir/$file" >"$dir/$1/$file"
       done
