@@ -90,7 +90,7 @@ apt_install() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
-  say "installing with apt: ${missing[*]}"
+  say "installing with apt, this takes a minute or two: ${missing[*]}"
   mkdir -p "$WISP_CACHE/log"
   export DEBIAN_FRONTEND=noninteractive
   with_progress "apt-get update" "$WISP_CACHE/log/apt-update.log" apt-get -q update
@@ -101,7 +101,7 @@ apt_install() {
 # What a build needs.
 BUILD_PACKAGES="g++ cmake ninja-build ccache pkg-config protobuf-compiler
   libprotobuf-dev libabsl-dev nlohmann-json3-dev libspdlog-dev libfmt-dev
-  libtoml++-dev libmd-dev zlib1g-dev"
+  libtomlplusplus-dev libmd-dev zlib1g-dev"
 
 # build_preset PRESET NAME [CMAKE-ARGUMENT...]: configures and builds as NAME in the
 # cache, outside of the source tree; the directory is in $build_directory.
