@@ -83,7 +83,14 @@ class RawCall {
   std::shared_ptr<State> state_;
 };
 
-// A call with its messages. Req and Res are lite protobuf messages.
+// The answer of methods that answer with nothing, google.protobuf.Empty on the
+// wire: no bytes at all.
+struct Empty {
+  std::string SerializeAsString() const { return std::string(); }
+  bool ParseFromString(const std::string&) { return true; }
+};
+
+// A call with its messages. Req and Res are lite protobuf messages, or Empty.
 template <typename Req, typename Res>
 class Call {
  public:

@@ -14,6 +14,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
 #include "cgroups/cgroup.h"
+#include "cgroups/host.h"
 #include "cgroups/oom_watch.h"
 #include "mount/options.h"
 #include "process/event_loop.h"
@@ -34,7 +35,9 @@ struct ContainerContext {
   EventLoop& loop;
   Reaper& reaper;
   TaskEvents& events;
+  DetachedStdio& detached;  // output that outlives its process
   std::string namespace_name;
+  CgroupHost cgroups;
   RuncLimits limits;
   std::vector<std::string> runtime_env;  // of every run of the runtime
 };
@@ -112,12 +115,15 @@ class Container final : public std::enable_shared_from_this<Container> {
   // All processes, by the host's pids. Never empty, but for a checkpoint that
   // has not been restored.
   void Pids(Done<std::vector<pid_t>> done);
+  // After its deletion: output that is still on its way goes its own way.
+  void DetachStdio();
+
   // The exec that has this pid now; null if none.
   const ExecProcess* ExecOfPid(pid_t pid) const;
 
  private:
   Container(ContainerContext& context, ContainerConfig config);
-  void ReadConfig();
+  absl::StatusOr<std::unique_ptr<Stdio>> MakeStdio(StdioRequest request);
   void LoadCgroup();
   void CheckOom(const ExitStatus& status);
 
@@ -149,6 +155,7 @@ class Container final : public std::enable_shared_from_this<Container> {
   std::unique_ptr<OomWatch> oom_;
 
   bool created_ = false;
+  bool killed_by_us_ = false;  // a SIGKILL was asked for
   bool exit_begun_ = false;
   bool exit_recorded_ = false;
   bool leftovers_killed_ = false;

@@ -1,6 +1,17 @@
 # Every dependency, found once, with its least version: Debian 12's. Included, not added:
 # imported targets are visible only in the directory that finds them and below.
 find_package(absl REQUIRED)
+# Debian's targets name the shared libraries; the static ones lie beside them.
+get_property(WISP_IMPORTED DIRECTORY PROPERTY IMPORTED_TARGETS)
+foreach(NAME IN LISTS WISP_IMPORTED)
+  get_target_property(SHARED ${NAME} IMPORTED_LOCATION_NONE)
+  if("${NAME}" MATCHES "^absl::" AND SHARED)
+    string(REGEX REPLACE "\\.so[.0-9]*$" ".a" STATIC ${SHARED})
+    if(EXISTS ${STATIC})
+      set_target_properties(${NAME} PROPERTIES IMPORTED_LOCATION_NONE ${STATIC})
+    endif()
+  endif()
+endforeach()
 find_package(Protobuf 3.21 REQUIRED)
 find_package(fmt 9 REQUIRED)
 find_package(spdlog 1.10 REQUIRED)
@@ -12,10 +23,11 @@ find_library(MD_STATIC_LIBRARY libmd.a REQUIRED)
 add_library(wisp_fmt INTERFACE)
 target_link_libraries(wisp_fmt INTERFACE fmt::fmt-header-only)
 
+# Not spdlog's own target, which brings the shared libfmt.
 add_library(wisp_spdlog INTERFACE)
-target_link_libraries(wisp_spdlog INTERFACE spdlog::spdlog_header_only wisp_fmt)
+target_link_libraries(wisp_spdlog INTERFACE wisp_fmt)
 target_compile_definitions(wisp_spdlog INTERFACE
-  SPDLOG_FMT_EXTERNAL SPDLOG_NO_EXCEPTIONS)
+  SPDLOG_HEADER_ONLY SPDLOG_FMT_EXTERNAL SPDLOG_NO_EXCEPTIONS)
 
 add_library(wisp_json INTERFACE)
 target_link_libraries(wisp_json INTERFACE nlohmann_json::nlohmann_json)

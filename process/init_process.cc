@@ -1,0 +1,266 @@
+#include "process/init_process.h"
+
+#include <signal.h>
+
+#include <utility>
+
+namespace wisp {
+namespace {
+
+constexpr Launch::Texts kTexts = {
+    .console_socket = "failed to create OCI runtime console socket",
+    .stdio = "failed to create init process I/O",
+    .pid = "failed to retrieve OCI runtime container pid",
+};
+
+RuncRunOptions With(const InitProcess::Environment& extra_env) {
+  RuncRunOptions options;
+  options.extra_env = extra_env;
+  return options;
+}
+
+}  // namespace
+
+InitProcess::InitProcess(EventLoop& loop, Reaper& reaper, RuncDriver& driver,
+                         std::unique_ptr<Stdio> stdio, OnDeath on_death)
+    : loop_(loop),
+      reaper_(reaper),
+      driver_(driver),
+      stdio_(std::move(stdio)),
+      on_death_(std::move(on_death)),
+      queue_(loop) {}
+
+TaskStatus InitProcess::status() const {
+  return pausing_ ? TaskStatus::kPausing : StatusOf(state_);
+}
+
+bool InitProcess::dead() const {
+  if (death_.has_value()) return true;
+  return child_.pidfd() != nullptr && child_.pidfd()->exited();
+}
+
+std::string InitProcess::pid_file() const {
+  return driver_.settings().bundle + "/init.pid";
+}
+
+Reaper::OnExit InitProcess::DeathCallback() {
+  return [this](ExitStatus status) {
+    // One that is only killed because it did not come up properly.
+    const bool failed = !launching() && pid_ == 0;
+    if (failed) return;
+    death_ = status;
+    if (stdio_ != nullptr) stdio_->ProcessExited();
+    on_death_(status);
+  };
+}
+
+bool InitProcess::runtime_ran() const {
+  return launch_ != nullptr && launch_->runtime_ran();
+}
+
+void InitProcess::Create(const Environment& extra_env, DoneStatus done) {
+  launch_ = std::make_unique<Launch>(loop_, reaper_, *stdio_, kTexts,
+                                     pid_file(), DeathCallback());
+  launch_->Run(
+      With(extra_env),
+      [this](const RuncRunOptions& options, DoneStatus ran) {
+        return driver_.Create(pid_file(), options, std::move(ran));
+      },
+      [this,
+       done = std::move(done)](absl::StatusOr<Reaper::Child> child) mutable {
+        OnLaunched(std::move(child), InitState::kCreated, std::move(done));
+      });
+}
+
+void InitProcess::OnLaunched(absl::StatusOr<Reaper::Child> child,
+                             InitState next, DoneStatus done) {
+  starting_ = false;
+  if (!child.ok()) {
+    death_.reset();  // of a process that nobody was told of
+    std::move(done)(child.status());
+    return;
+  }
+  child_ = *std::move(child);
+  pid_ = child_.pid();
+  state_ = next;
+  std::move(done)(absl::OkStatus());
+}
+
+void InitProcess::CreateFromCheckpoint(CheckpointOptions from) {
+  checkpoint_ = std::move(from);
+  state_ = InitState::kCreatedCheckpoint;
+}
+
+void InitProcess::Cancel(const absl::Status& why) {
+  if (launch_ != nullptr) launch_->Cancel(why);
+  if (starting_) start_cancelled_ = why;
+  start_.Abort(why);
+}
+
+void InitProcess::Start(const Environment& extra_env, DoneStatus done) {
+  starting_ = true;
+  queue_.Enqueue([this, extra_env,
+                  done = std::move(done)](TurnQueue::Turn turn) mutable {
+    absl::Status allowed = std::exchange(start_cancelled_, absl::OkStatus());
+    if (allowed.ok()) allowed = Check(state_, Operation::kStart);
+    if (!allowed.ok()) {
+      starting_ = false;
+      std::move(done)(allowed);
+      return;
+    }
+    if (state_ == InitState::kCreatedCheckpoint) {
+      launch_ = std::make_unique<Launch>(loop_, reaper_, *stdio_, kTexts,
+                                         pid_file(), DeathCallback());
+      launch_->Run(
+          With(extra_env),
+          [this](const RuncRunOptions& options, DoneStatus ran) {
+            return driver_.Restore(pid_file(), *checkpoint_, options,
+                                   std::move(ran));
+          },
+          [this, turn = std::move(turn), done = std::move(done)](
+              absl::StatusOr<Reaper::Child> child) mutable {
+            OnLaunched(std::move(child), InitState::kRunning, std::move(done));
+          });
+      return;
+    }
+    start_ = driver_.Start(
+        With(extra_env), [this, turn = std::move(turn),
+                          done = std::move(done)](absl::Status status) mutable {
+          starting_ = false;
+          if (status.ok()) state_ = InitState::kRunning;
+          std::move(done)(status);
+        });
+  });
+}
+
+void InitProcess::Pause(const Environment& extra_env, DoneStatus done) {
+  queue_.Enqueue(
+      [this, extra_env, done = std::move(done)](TurnQueue::Turn turn) mutable {
+        if (absl::Status allowed = Check(state_, Operation::kPause);
+            !allowed.ok()) {
+          std::move(done)(allowed);
+          return;
+        }
+        pausing_ = true;
+        driver_.Pause(With(extra_env),
+                      [this, turn = std::move(turn),
+                       done = std::move(done)](absl::Status status) mutable {
+                        pausing_ = false;
+                        // It may have died meanwhile, and been told so.
+                        if (status.ok() && state_ == InitState::kRunning) {
+                          state_ = InitState::kPaused;
+                        }
+                        std::move(done)(status);
+                      });
+      });
+}
+
+void InitProcess::Resume(const Environment& extra_env, DoneStatus done) {
+  queue_.Enqueue(
+      [this, extra_env, done = std::move(done)](TurnQueue::Turn turn) mutable {
+        if (absl::Status allowed = Check(state_, Operation::kResume);
+            !allowed.ok()) {
+          std::move(done)(allowed);
+          return;
+        }
+        driver_.Resume(With(extra_env),
+                       [this, turn = std::move(turn),
+                        done = std::move(done)](absl::Status status) mutable {
+                         if (status.ok() && state_ == InitState::kPaused) {
+                           state_ = InitState::kRunning;
+                         }
+                         std::move(done)(status);
+                       });
+      });
+}
+
+void InitProcess::Update(std::string resources, const Environment& extra_env,
+                         DoneStatus done) {
+  queue_.Enqueue([this, resources = std::move(resources), extra_env,
+                  done = std::move(done)](TurnQueue::Turn turn) mutable {
+    if (absl::Status allowed = Check(state_, Operation::kUpdate);
+        !allowed.ok()) {
+      std::move(done)(allowed);
+      return;
+    }
+    driver_.Update(
+        resources, With(extra_env),
+        [turn = std::move(turn), done = std::move(done)](
+            absl::Status status) mutable { std::move(done)(status); });
+  });
+}
+
+void InitProcess::Checkpoint(CheckpointOptions to, const Environment& extra_env,
+                             DoneStatus done) {
+  queue_.Enqueue([this, to = std::move(to), extra_env,
+                  done = std::move(done)](TurnQueue::Turn turn) mutable {
+    if (absl::Status allowed = Check(state_, Operation::kCheckpoint);
+        !allowed.ok()) {
+      std::move(done)(allowed);
+      return;
+    }
+    driver_.Checkpoint(
+        to, With(extra_env),
+        [turn = std::move(turn), done = std::move(done)](
+            absl::Status status) mutable { std::move(done)(status); });
+  });
+}
+
+void InitProcess::Delete(const Environment& extra_env, DoneStatus done) {
+  queue_.Enqueue(
+      [this, extra_env, done = std::move(done)](TurnQueue::Turn turn) mutable {
+        if (absl::Status allowed = Check(state_, Operation::kDelete);
+            !allowed.ok()) {
+          std::move(done)(allowed);
+          return;
+        }
+        driver_.Delete(
+            /*force=*/false, With(extra_env),
+            [turn = std::move(turn), done = std::move(done)](
+                absl::Status status) mutable { std::move(done)(status); });
+      });
+}
+
+void InitProcess::Kill(int signal, bool all, DoneStatus done) {
+  if (absl::Status allowed = Check(state_, Operation::kKill); !allowed.ok()) {
+    std::move(done)(allowed);
+    return;
+  }
+  // `all` is also for what outlived init in a shared pid namespace.
+  if (dead() && !all) {
+    std::move(done)(absl::NotFoundError("process already finished"));
+    return;
+  }
+  const Pidfd* pidfd = child_.pidfd();
+  if (all || pidfd == nullptr || pausing_ || state_ == InitState::kPaused) {
+    KillThroughRuntime(signal, all, std::move(done));
+    return;
+  }
+  const absl::Status status = pidfd->Signal(signal);
+  if (status.code() == absl::StatusCode::kNotFound) {
+    std::move(done)(absl::NotFoundError("process already finished"));
+  } else if (status.code() == absl::StatusCode::kPermissionDenied) {
+    // AppArmor lets some containers be signalled by the runtime only
+    // (containerd issue 10123).
+    KillThroughRuntime(signal, all, std::move(done));
+  } else {
+    std::move(done)(Unclassified("unknown error after kill", status));
+  }
+}
+
+void InitProcess::KillThroughRuntime(int signal, bool all, DoneStatus done) {
+  driver_.Kill(signal, all, std::move(done));
+  // What cannot be caught needs nobody's help to arrive, and must arrive also
+  // where the runtime hangs. A frozen process takes it when it is thawed.
+  if (signal == SIGKILL) KillNow();
+}
+
+void InitProcess::KillNow() {
+  if (child_.pidfd() != nullptr) (void)child_.pidfd()->Signal(SIGKILL);
+}
+
+void InitProcess::MarkStopped() {
+  if (state_ != InitState::kDeleted) state_ = InitState::kStopped;
+}
+
+}  // namespace wisp

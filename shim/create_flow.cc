@@ -1,0 +1,161 @@
+#include "shim/create_flow.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#include <utility>
+
+#include "fmt/format.h"
+#include "shim/log.h"
+#include "shim/runtime_state.h"
+
+namespace wisp {
+
+CreateFlow::CreateFlow(ContainerContext& context,
+                       std::shared_ptr<Container> container,
+                       Container::Environment extra_env)
+    : context_(context),
+      container_(std::move(container)),
+      extra_env_(std::move(extra_env)) {}
+
+void CreateFlow::Run(DoneStatus done) {
+  done_ = std::move(done);
+  if (absl::Status status = WriteFiles(); !status.ok()) {
+    Undo(std::move(status));
+  } else if (container_->config().rootfs.empty()) {
+    RunRuntime();
+  } else {
+    Mount();
+  }
+}
+
+void CreateFlow::Cancel(const absl::Status& why) {
+  if (!cancelled_.ok()) return;
+  cancelled_ = why;
+  stop_mounting_->store(true, std::memory_order_relaxed);
+  container_->init().Cancel(why);
+}
+
+absl::Status CreateFlow::WriteFiles() {
+  // First of all: `delete` must know the runtime and its root from the moment
+  // that there may be something to delete.
+  const Bundle& bundle = container_->bundle();
+  const RuncOptions& options = container_->config().options;
+  RETURN_IF_ERROR(bundle.WriteOptions(options));
+  RETURN_IF_ERROR(bundle.WriteRuntime(options.binary_name));
+  if (!container_->config().rootfs.empty() &&
+      mkdir(bundle.rootfs().c_str(), 0711) != 0 && errno != EEXIST) {
+    return ErrnoStatus(errno, fmt::format("mkdir {}", bundle.rootfs()));
+  }
+  return absl::OkStatus();
+}
+
+void CreateFlow::Mount() {
+  context_.loop.Offload(
+      [rootfs = container_->bundle().rootfs(),
+       mounts = container_->config().rootfs, stop = stop_mounting_] {
+        MountContext context;
+        context.cancelled = stop.get();
+        return MountAll(rootfs, mounts, context);
+      },
+      [self = shared_from_this()](MountedRootfs mounted) {
+        self->OnMounted(std::move(mounted));
+      });
+}
+
+void CreateFlow::OnMounted(MountedRootfs mounted) {
+  mount_points_ = std::move(mounted.mount_points);
+  if (!mounted.undo_status.ok()) {
+    LogWarning(
+        "failed to cleanup rootfs mount",
+        {{"id", container_->config().id}, {"error", mounted.undo_status}});
+  }
+  if (!cancelled_.ok()) {
+    Undo(cancelled_);
+  } else if (!mounted.status.ok()) {
+    Undo(Unclassified("failed to mount rootfs component", mounted.status));
+  } else {
+    RunRuntime();
+  }
+}
+
+void CreateFlow::RunRuntime() {
+  const ContainerConfig& config = container_->config();
+  if (!config.checkpoint.empty()) {
+    CheckpointOptions from;
+    from.image_path = config.checkpoint;
+    from.parent_path = config.parent_checkpoint;
+    from.work_path = config.options.criu_work_path.empty()
+                         ? container_->bundle().work()
+                         : config.options.criu_work_path;
+    container_->init().CreateFromCheckpoint(std::move(from));
+    Finish();
+    return;
+  }
+  container_->init().Create(extra_env_,
+                            [self = shared_from_this()](absl::Status status) {
+                              self->OnRuntimeDone(status);
+                            });
+}
+
+void CreateFlow::OnRuntimeDone(const absl::Status& status) {
+  if (!cancelled_.ok()) {
+    Undo(cancelled_);
+  } else if (!status.ok()) {
+    Undo(status);
+  } else {
+    Finish();
+  }
+}
+
+void CreateFlow::Undo(absl::Status status) {
+  failure_ = std::move(status);
+  if (!container_->init().runtime_ran() || !RuntimeHasOurs()) {
+    Unmount();
+    return;
+  }
+  container_->driver().Delete(
+      /*force=*/true, {}, [self = shared_from_this()](absl::Status deleted) {
+        if (!deleted.ok()) {
+          LogWarning(
+              "cannot delete a container that could not be created",
+              {{"id", self->container_->config().id}, {"error", deleted}});
+        }
+        self->Unmount();
+      });
+}
+
+bool CreateFlow::RuntimeHasOurs() const {
+  // Another daemon may have a container of this id; that it has was perhaps the
+  // very reason of our failure.
+  const ContainerConfig& config = container_->config();
+  return InspectRuntimeState(
+             fmt::format("{}/{}",
+                         config.options.RootOf(context_.namespace_name),
+                         config.id),
+             config.bundle, container_->bundle(), context_.cgroups)
+      .ours;
+}
+
+void CreateFlow::Unmount() {
+  if (mount_points_.empty()) {
+    Finish();
+    return;
+  }
+  context_.loop.Offload(
+      [points = mount_points_] {
+        return UnmountInReverse(points, MountContext());
+      },
+      [self = shared_from_this()](const absl::Status& unmounted) {
+        if (!unmounted.ok()) {
+          LogWarning(
+              "failed to cleanup rootfs mount",
+              {{"id", self->container_->config().id}, {"error", unmounted}});
+        }
+        self->Finish();
+      });
+}
+
+void CreateFlow::Finish() { std::exchange(done_, nullptr)(failure_); }
+
+}  // namespace wisp

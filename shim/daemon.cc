@@ -1,0 +1,226 @@
+#include "shim/daemon.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "fmt/format.h"
+#include "process/spawn.h"
+#include "shim/identity.h"
+#include "shim/log.h"
+
+namespace wisp {
+namespace {
+
+RuncLimits LimitsFromEnvironment() {
+  const char* const text = getenv("WISP_RUNTIME_LIMITS");
+  if (text == nullptr) return {};
+  const absl::StatusOr<RuncLimits> limits = ParseRuncLimits(text);
+  if (limits.ok()) return *limits;
+  LogError("ignoring WISP_RUNTIME_LIMITS", {{"error", limits.status()}});
+  return {};
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(
+    const ShimOptions& options, UniqueFd listener,
+    std::optional<SocketName> name) {
+  std::unique_ptr<Daemon> daemon(
+      new Daemon(options, std::move(listener), std::move(name)));
+  RETURN_IF_ERROR(daemon->Build(options));
+  return daemon;
+}
+
+Daemon::Daemon(const ShimOptions& options, UniqueFd listener,
+               std::optional<SocketName> name)
+    : options_(options),
+      listener_(std::move(listener)),
+      name_(std::move(name)) {}
+
+absl::Status Daemon::Build(const ShimOptions& options) {
+  // Writing to a reader who has gone is an error like any other.
+  signal(SIGPIPE, SIG_IGN);
+  ASSIGN_OR_RETURN(log_, OpenLogFifo("log"));
+  // What the C library or a sanitizer has to say belongs there as well.
+  if (dup3(log_.get(), STDERR_FILENO, 0) < 0) return ErrnoStatus(errno, "dup3");
+  SetLogOutput(log_.get());
+  SetLogDebug(options.debug);
+
+  ASSIGN_OR_RETURN(loop_, EventLoop::Create());
+  ASSIGN_OR_RETURN(reaper_, Reaper::Create(*loop_));
+  publisher_ = std::make_unique<EventPublisher>(
+      *loop_,
+      EventPublisher::Options{.address = options.ttrpc_address,
+                              .containerd_namespace = options.namespace_name},
+      [](const absl::Status& trouble) {
+        LogWarning("events", {{"error", trouble}});
+      });
+  events_.emplace(*publisher_);
+  detached_.emplace(*loop_);
+  ASSIGN_OR_RETURN(CgroupHost cgroups, DetectCgroupHost());
+  context_.emplace(ContainerContext{
+      .loop = *loop_,
+      .reaper = *reaper_,
+      .events = *events_,
+      .detached = *detached_,
+      .namespace_name = options.namespace_name,
+      .cgroups = std::move(cgroups),
+      .limits = LimitsFromEnvironment(),
+      // Or runc waits for, and answers to, a systemd that waits for containerd.
+      .runtime_env = EnvironmentWithout({"NOTIFY_SOCKET"}),
+  });
+  service_ = std::make_unique<TaskService>(
+      *context_,
+      TaskService::Hooks{
+          .on_shutdown =
+              [this](EventLoop::Task reply) { OnShutdown(std::move(reply)); },
+          .on_tasks = [this] { ConsiderIdleExit(); },
+      });
+  server_ = std::make_unique<TtrpcServer>(
+      *loop_, TtrpcServer::Hooks{
+                  .on_connections = [this](size_t) { ConsiderIdleExit(); },
+                  .on_trouble =
+                      [](const absl::Status& trouble) {
+                        LogWarning("connections", {{"error", trouble}});
+                      },
+                  .on_broken =
+                      [this](const absl::Status& why) {
+                        LogError("cannot accept connections any more",
+                                 {{"error", why}});
+                        exit_status_ = 1;
+                        loop_->Stop();
+                      },
+              });
+  // The same methods and messages; a daemon may be replaced by one that speaks
+  // the other version while we run.
+  server_->Register("containerd.task.v2.Task", &service_->methods());
+  server_->Register("containerd.task.v3.Task", &service_->methods());
+  ASSIGN_OR_RETURN(
+      signals_, loop_->WatchSignals({SIGTERM, SIGINT, SIGUSR1},
+                                    [this](int signal) { OnSignal(signal); }));
+  RETURN_IF_ERROR(server_->Listen(listener_.get()));
+  ConsiderIdleExit();
+  return absl::OkStatus();
+}
+
+int Daemon::Run() {
+  loop_->Run();
+  Close();
+  return exit_status_;
+}
+
+void Daemon::OnSignal(int signal) {
+  if (signal == SIGUSR1) {
+    Dump();
+    return;
+  }
+  // Containers stay: containerd finds the connection closed and runs `delete`.
+  LogInfo("leaving on a signal", {{"signal", signal}});
+  leaving_ = true;
+  Close();
+  DrainAndStop(kDrainAfterSignal, kDrainAfterSignal);
+}
+
+void Daemon::ConsiderIdleExit() {
+  if (leaving_) return;
+  if (service_->tasks() > 0 || server_->connections() > 0 ||
+      detached_->size() > 0) {
+    idle_.Reset();
+    return;
+  }
+  if (idle_.active()) return;
+  idle_ = loop_->After(
+      service_->ever_had_task() ? kGrace : kGraceBeforeFirstTask, [this] {
+        if (Leave([] {})) {
+          LogInfo("leaving: no task and no connection for too long");
+        }
+      });
+}
+
+void Daemon::OnShutdown(EventLoop::Task reply) {
+  if (leaving_) {
+    std::move(reply)();
+    return;
+  }
+  Leave(std::move(reply));
+}
+
+bool Daemon::Leave(EventLoop::Task reply) {
+  // The name goes first: whoever looks for us from here on starts a new shim.
+  // Who has come before is in the backlog, and if he is still there, we stay.
+  absl::StatusOr<HiddenSocket> hidden = absl::NotFoundError("no name");
+  if (name_.has_value()) hidden = HideSocket(*name_);
+  const absl::StatusOr<size_t> newcomers = server_->AcceptPending();
+  if (!newcomers.ok() || *newcomers > 0) {
+    if (hidden.ok()) ShowSocket(*hidden);
+    std::move(reply)();
+    ConsiderIdleExit();
+    return false;
+  }
+  std::move(reply)();
+  if (hidden.ok()) RemoveHiddenSocket(*hidden);
+  name_.reset();
+  leaving_ = true;
+  idle_.Reset();
+  // Now, not at exit: upstream's tests want the connections closed when the pod
+  // is gone, and a thread in D state would keep them open.
+  Close();
+  DrainAndStop(kDrainIfUp, kDrainIfDown);
+  return true;
+}
+
+void Daemon::Close() {
+  if (name_.has_value()) RemoveSocket(*name_);
+  name_.reset();
+  server_->StopListening();
+  listener_.Reset();
+  server_->CloseAllConnections();
+}
+
+void Daemon::DrainAndStop(absl::Duration limit_if_up,
+                          absl::Duration limit_if_down) {
+  publisher_->Drain(limit_if_up, limit_if_down, [this](absl::Status status) {
+    if (!status.ok()) {
+      LogError("leaving with undelivered events",
+               {{"error", status}, {"events", publisher_->pending()}});
+    }
+    StopWhenQuiet();
+  });
+}
+
+void Daemon::StopWhenQuiet() {
+  // Output that a client still reads, loggers that write the end of their logs.
+  if (detached_->size() == 0) {
+    loop_->Stop();
+    return;
+  }
+  detached_->SetOnEmpty([this] { loop_->Stop(); });
+}
+
+void Daemon::Dump() {
+  LogInfo("state", {{"tasks", service_->tasks()},
+                    {"connections", server_->connections()},
+                    {"calls", server_->calls_in_flight()},
+                    {"children", reaper_->known_children()},
+                    {"threads", loop_->threads()},
+                    {"events_pending", publisher_->pending()},
+                    {"events_dropped", publisher_->dropped()},
+                    {"log_lines_dropped", DroppedLogLines()}});
+  for (const TtrpcServer::CallInfo& call : server_->Calls()) {
+    LogInfo("call in flight", {{"method", call.method},
+                               {"age", absl::FormatDuration(call.age)},
+                               {"connection", call.connection}});
+  }
+  for (const auto& [id, container] : service_->Containers()) {
+    LogInfo("task", {{"id", id},
+                     {"pid", container->init().pid()},
+                     {"status", static_cast<int>(container->init().status())},
+                     {"exited", container->exited()}});
+  }
+}
+
+}  // namespace wisp

@@ -1,0 +1,98 @@
+// containerd-shim-wisp-v2: what containerd runs.
+#include <fcntl.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <memory>
+#include <utility>
+
+#include "fmt/format.h"
+#include "process/fd.h"
+#include "shim/bootstrap.h"
+#include "shim/daemon.h"
+#include "shim/identity.h"
+#include "shim/options.h"
+
+namespace wisp {
+namespace {
+
+constexpr int kListenerFd = 3;
+
+void PrintError(const absl::Status& status) {
+  const std::string text = fmt::format("{}: {}", kRuntimeName, Message(status));
+  (void)!write(STDERR_FILENO, text.data(), text.size());
+}
+
+absl::StatusOr<int> Serve(const ShimOptions& options) {
+  UniqueFd listener;
+  std::optional<SocketName> name;
+  if (!options.socket.empty()) {
+    ASSIGN_OR_RETURN(ClaimedSocket claimed, ClaimSocket(options.socket));
+    if (!claimed.listener.valid()) {
+      return absl::AlreadyExistsError(
+          fmt::format("{} is served by another shim", options.socket));
+    }
+    listener = std::move(claimed.listener);
+    name = std::move(claimed.name);
+  } else {
+    // Before anything is spawned: a listener that leaks into a container makes
+    // a dead shim look alive for as long as that runs.
+    if (fcntl(kListenerFd, F_SETFD, FD_CLOEXEC) != 0) {
+      return ErrnoStatus(errno, "no listening socket on fd 3");
+    }
+    listener = UniqueFd(kListenerFd);
+    if (absl::StatusOr<SocketName> found = IdentifySocket(options.socket_name);
+        found.ok()) {
+      name = *std::move(found);
+    }
+  }
+  ASSIGN_OR_RETURN(
+      const std::unique_ptr<Daemon> daemon,
+      Daemon::Create(options, std::move(listener), std::move(name)));
+  return daemon->Run();
+}
+
+int Main(int argc, char** argv, char** environment) {
+  // Threads come and go; an arena for each would stay.
+  mallopt(M_ARENA_MAX, 1);
+  const absl::StatusOr<ShimOptions> options =
+      ParseOptions(argc, argv, environment);
+  if (!options.ok()) {
+    PrintError(options.status());
+    return 2;
+  }
+  if (options->help) {
+    const std::string usage = Usage(*options);
+    (void)!write(STDERR_FILENO, usage.data(), usage.size());
+    return 0;
+  }
+  if (options->version) return RunVersion(*options);
+  if (options->info) return RunInfo(*options);
+  if (const absl::Status valid = CheckNamespace(*options); !valid.ok()) {
+    PrintError(valid);
+    return 1;
+  }
+  switch (options->action) {
+    case ShimOptions::Action::kStart:
+      return RunStart(*options);
+    case ShimOptions::Action::kDelete:
+      return RunDelete(*options);
+    case ShimOptions::Action::kServe:
+      break;
+  }
+  const absl::StatusOr<int> exit_status = Serve(*options);
+  if (!exit_status.ok()) {
+    PrintError(exit_status.status());
+    return 1;
+  }
+  return *exit_status;
+}
+
+}  // namespace
+}  // namespace wisp
+
+int main(int argc, char** argv, char** environment) {
+  // No destructors of statics while a thread may be stuck in the kernel.
+  _exit(wisp::Main(argc, argv, environment));
+}

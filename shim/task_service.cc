@@ -1,0 +1,442 @@
+#include "shim/task_service.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "fmt/format.h"
+#include "proto/runc_options.pb.h"
+#include "shim/checkpoint.h"
+#include "shim/log.h"
+#include "shim/options.h"
+#include "shim/stats.h"
+#include "shim/task_requests.h"
+#include "shim/timestamps.h"
+
+namespace wisp {
+namespace {
+
+namespace api = containerd::task::v3;
+
+absl::Status NoSuchTask() {
+  return absl::NotFoundError("container not created");
+}
+
+absl::Status NoSuchExec(const std::string& exec_id) {
+  return absl::NotFoundError(fmt::format("process does not exist {}", exec_id));
+}
+
+// A completion that answers `call`.
+template <typename Req>
+DoneStatus Finisher(Call<Req, Empty> call) {
+  return [call = std::move(call)](absl::Status status) mutable {
+    call.Finish(status);
+  };
+}
+
+}  // namespace
+
+TaskService::TaskService(ContainerContext& context, Hooks hooks)
+    : context_(context), hooks_(std::move(hooks)) {
+#define WISP_BIND(name) methods_[#name] = Bind(this, &TaskService::name)
+  WISP_BIND(State);
+  WISP_BIND(Create);
+  WISP_BIND(Start);
+  WISP_BIND(Delete);
+  WISP_BIND(Pids);
+  WISP_BIND(Pause);
+  WISP_BIND(Resume);
+  WISP_BIND(Checkpoint);
+  WISP_BIND(Kill);
+  WISP_BIND(Exec);
+  WISP_BIND(ResizePty);
+  WISP_BIND(CloseIO);
+  WISP_BIND(Update);
+  WISP_BIND(Wait);
+  WISP_BIND(Stats);
+  WISP_BIND(Connect);
+  WISP_BIND(Shutdown);
+#undef WISP_BIND
+}
+
+absl::StatusOr<std::shared_ptr<Container>> TaskService::Find(
+    const std::string& id) const {
+  const auto task = tasks_.find(id);
+  if (task == tasks_.end() || task->second.phase == Phase::kCreating) {
+    return NoSuchTask();
+  }
+  return task->second.container;
+}
+
+std::map<std::string, std::shared_ptr<const Container>>
+TaskService::Containers() const {
+  std::map<std::string, std::shared_ptr<const Container>> containers;
+  for (const auto& [id, task] : tasks_) {
+    if (task.phase != Phase::kCreating) containers[id] = task.container;
+  }
+  return containers;
+}
+
+// ---- The life of a task ----
+
+void TaskService::Create(
+    Call<api::CreateTaskRequest, api::CreateTaskResponse> call) {
+  const std::string id = call.request().id();
+  if (const auto task = tasks_.find(id); task != tasks_.end()) {
+    if (task->second.phase == Phase::kDeleting) {
+      task->second.waiting.push_back([this, call = std::move(call)]() mutable {
+        if (call.alive()) Create(std::move(call));
+      });
+    } else {
+      // Before anything is touched: the bundle may be that of a living one.
+      call.Fail(absl::AlreadyExistsError(fmt::format("id {}", id)));
+    }
+    return;
+  }
+  absl::StatusOr<ContainerConfig> config =
+      ToContainerConfig(call.request(), context_.namespace_name);
+  if (!config.ok()) return call.Fail(config.status());
+  absl::StatusOr<std::shared_ptr<Container>> container =
+      Container::Make(context_, *std::move(config));
+  if (!container.ok()) {
+    return call.Fail(
+        Unclassified("failed to create init process I/O", container.status()));
+  }
+  unclaimed_.erase(id);
+  ever_had_task_ = true;
+  const auto creation = std::make_shared<CreateFlow>(context_, *container,
+                                                     TraceEnvironment(call));
+  tasks_[id].container = *std::move(container);
+  hooks_.on_tasks();
+  call.OnCancel([weak = std::weak_ptr(creation)](const absl::Status& why) {
+    if (const auto still = weak.lock()) still->Cancel(why);
+  });
+  creation->Run(
+      [this, id, call = std::move(call)](const absl::Status& status) mutable {
+        OnCreated(id, status, std::move(call));
+      });
+}
+
+void TaskService::OnCreated(
+    const std::string& id, const absl::Status& status,
+    Call<api::CreateTaskRequest, api::CreateTaskResponse> call) {
+  const auto task = tasks_.find(id);
+  std::vector<EventLoop::Task> waiting = std::move(task->second.waiting);
+  task->second.waiting.clear();
+  if (status.ok()) {
+    task->second.phase = Phase::kReady;
+    task->second.container->MarkCreated();
+    api::CreateTaskResponse response;
+    response.set_pid(
+        static_cast<uint32_t>(task->second.container->init().pid()));
+    call.Reply(response);
+  } else {
+    LogDebug("create failed", {{"id", id}, {"error", status}});
+    tasks_.erase(task);
+    call.Fail(status);
+    hooks_.on_tasks();
+  }
+  Settle(std::move(waiting));
+}
+
+void TaskService::Settle(std::vector<EventLoop::Task> waiting) {
+  for (EventLoop::Task& task : waiting) std::move(task)();
+}
+
+void TaskService::Start(Call<api::StartRequest, api::StartResponse> call) {
+  const auto container = Find(call.request().id());
+  if (!container.ok()) return call.Fail(container.status());
+  const std::string exec_id = call.request().exec_id();
+  const std::vector<std::string> environment = TraceEnvironment(call);
+  call.OnCancel(
+      [weak = std::weak_ptr(*container), exec_id](const absl::Status& why) {
+        if (const auto self = weak.lock()) self->CancelStart(exec_id, why);
+      });
+  auto done = [call = std::move(call)](absl::StatusOr<pid_t> pid) mutable {
+    if (!pid.ok()) return call.Fail(pid.status());
+    api::StartResponse response;
+    response.set_pid(static_cast<uint32_t>(*pid));
+    call.Reply(response);
+  };
+  if (exec_id.empty()) {
+    (*container)->Start(environment, std::move(done));
+  } else {
+    (*container)->StartExec(exec_id, environment, std::move(done));
+  }
+}
+
+void TaskService::Delete(Call<api::DeleteRequest, api::DeleteResponse> call) {
+  if (!call.request().exec_id().empty()) return DeleteExec(std::move(call));
+  const std::string id = call.request().id();
+  const auto found = tasks_.find(id);
+  if (found == tasks_.end()) {
+    if (auto answer = unclaimed_.extract(id); !answer.empty()) {
+      return call.Reply(answer.mapped());
+    }
+    return call.Fail(NoSuchTask());
+  }
+  Task& task = found->second;
+  switch (task.phase) {
+    case Phase::kCreating:
+      task.waiting.push_back([this, call = std::move(call)]() mutable {
+        if (call.alive()) Delete(std::move(call));
+      });
+      return;
+    case Phase::kDeleting:
+      task.deletes.push_back(std::move(call));
+      return;
+    case Phase::kReady:
+      break;
+  }
+  task.phase = Phase::kDeleting;
+  const std::vector<std::string> environment = TraceEnvironment(call);
+  task.deletes.push_back(std::move(call));
+  std::make_shared<DeleteFlow>(context_, task.container, environment)
+      ->Run([this, id](absl::StatusOr<ExitInfo> result) {
+        OnDeleted(id, result);
+      });
+}
+
+void TaskService::OnDeleted(const std::string& id,
+                            const absl::StatusOr<ExitInfo>& result) {
+  const auto found = tasks_.find(id);
+  Task& task = found->second;
+  auto deletes = std::move(task.deletes);
+  auto waiting = std::move(task.waiting);
+  task.deletes.clear();
+  task.waiting.clear();
+  if (!result.ok()) {
+    task.phase = Phase::kReady;
+    for (auto& call : deletes) call.Fail(result.status());
+    return Settle(std::move(waiting));
+  }
+  context_.events.Deleted(id, result->pid, result->status);
+  tasks_.erase(found);
+  api::DeleteResponse response;
+  response.set_pid(static_cast<uint32_t>(result->pid));
+  response.set_exit_status(result->status.code);
+  *response.mutable_exited_at() = ToTimestamp(result->status.at);
+  const bool claimed =
+      std::any_of(deletes.begin(), deletes.end(),
+                  [](const auto& call) { return call.alive(); });
+  if (!claimed) unclaimed_[id] = response;
+  for (auto& call : deletes) call.Reply(response);
+  Settle(std::move(waiting));
+  hooks_.on_tasks();
+  if (tasks_.empty() && std::exchange(shutdown_asked_, false)) {
+    hooks_.on_shutdown([] {});
+  }
+}
+
+void TaskService::DeleteExec(
+    Call<api::DeleteRequest, api::DeleteResponse> call) {
+  const auto container = Find(call.request().id());
+  if (!container.ok()) return call.Fail(container.status());
+  const std::string exec_id = call.request().exec_id();
+  (*container)
+      ->DeleteExec(exec_id, [call = std::move(call)](
+                                absl::StatusOr<ExitInfo> result) mutable {
+        if (!result.ok()) return call.Fail(result.status());
+        api::DeleteResponse response;
+        response.set_pid(static_cast<uint32_t>(result->pid));
+        response.set_exit_status(result->status.code);
+        *response.mutable_exited_at() = ToTimestamp(result->status.at);
+        call.Reply(response);
+      });
+}
+
+void TaskService::Shutdown(Call<api::ShutdownRequest, Empty> call) {
+  if (!tasks_.empty()) {
+    shutdown_asked_ = true;
+    return call.Reply(Empty());
+  }
+  hooks_.on_shutdown(
+      [call = std::move(call)]() mutable { call.Reply(Empty()); });
+}
+
+// ---- Observers: from memory, whatever the runtime is at ----
+
+void TaskService::State(Call<api::StateRequest, api::StateResponse> call) {
+  const auto container = Find(call.request().id());
+  if (!container.ok()) return call.Fail(container.status());
+  const std::string& exec_id = call.request().exec_id();
+  if (exec_id.empty()) return call.Reply(StateOfInit(**container));
+  const std::shared_ptr<ExecProcess> exec = (*container)->FindExec(exec_id);
+  if (exec == nullptr) return call.Fail(NoSuchExec(exec_id));
+  call.Reply(StateOfExec(**container, *exec));
+}
+
+void TaskService::Wait(Call<api::WaitRequest, api::WaitResponse> call) {
+  const auto container = Find(call.request().id());
+  if (!container.ok()) return call.Fail(container.status());
+  const std::string exec_id = call.request().exec_id();
+  // The waiters live as long as the process that this keeps alive.
+  std::shared_ptr<ExitWaiters> waiters(*container,
+                                       &(*container)->init().waiters());
+  if (!exec_id.empty()) {
+    const std::shared_ptr<ExecProcess> exec = (*container)->FindExec(exec_id);
+    if (exec == nullptr) return call.Fail(NoSuchExec(exec_id));
+    waiters = std::shared_ptr<ExitWaiters>(exec, &exec->waiters());
+  }
+  const auto number = std::make_shared<uint64_t>(0);
+  call.OnCancel([weak = std::weak_ptr(waiters), number](const absl::Status&) {
+    if (const auto still = weak.lock()) still->Remove(*number);
+  });
+  *number =
+      waiters->Add([call = std::move(call)](const ExitStatus& status) mutable {
+        api::WaitResponse response;
+        response.set_exit_status(status.code);
+        *response.mutable_exited_at() = ToTimestamp(status.at);
+        call.Reply(response);
+      });
+}
+
+void TaskService::Pids(Call<api::PidsRequest, api::PidsResponse> call) {
+  const auto container = Find(call.request().id());
+  if (!container.ok()) return call.Fail(container.status());
+  (*container)
+      ->Pids([self = *container, call = std::move(call)](
+                 absl::StatusOr<std::vector<pid_t>> pids) mutable {
+        if (!pids.ok()) return call.Fail(pids.status());
+        api::PidsResponse response;
+        for (pid_t pid : *pids) {
+          containerd::v1::types::ProcessInfo* info = response.add_processes();
+          info->set_pid(static_cast<uint32_t>(pid));
+          if (const ExecProcess* exec = self->ExecOfPid(pid)) {
+            containerd::runc::v1::ProcessDetails details;
+            details.set_exec_id(exec->id());
+            info->mutable_info()->set_type_url(details.GetTypeName());
+            info->mutable_info()->set_value(details.SerializeAsString());
+          }
+        }
+        call.Reply(response);
+      });
+}
+
+void TaskService::Stats(Call<api::StatsRequest, api::StatsResponse> call) {
+  const auto container = Find(call.request().id());
+  if (!container.ok()) return call.Fail(container.status());
+  if (!(*container)->cgroup().has_value()) {
+    return call.Fail(absl::NotFoundError("cgroup does not exist"));
+  }
+  absl::StatusOr<google::protobuf::Any> stats =
+      ReadStats(context_.cgroups, *(*container)->cgroup());
+  if (!stats.ok()) return call.Fail(stats.status());
+  api::StatsResponse response;
+  *response.mutable_stats() = *std::move(stats);
+  call.Reply(response);
+}
+
+void TaskService::Connect(
+    Call<api::ConnectRequest, api::ConnectResponse> call) {
+  // Also for an id that is not ours: daemons ask before they create.
+  api::ConnectResponse response;
+  response.set_shim_pid(static_cast<uint32_t>(getpid()));
+  if (const auto container = Find(call.request().id()); container.ok()) {
+    response.set_task_pid(static_cast<uint32_t>((*container)->init().pid()));
+  }
+  call.Reply(response);
+}
+
+// ---- What is done to a process ----
+
+void TaskService::Kill(Call<api::KillRequest, Empty> call) {
+  const auto container = Find(call.request().id());
+  if (!container.ok()) return call.Fail(container.status());
+  const std::string& exec_id = call.request().exec_id();
+  const int signal = static_cast<int>(call.request().signal());
+  if (exec_id.empty()) {
+    const bool all = call.request().all();
+    return (*container)->Kill(signal, all, Finisher(std::move(call)));
+  }
+  const std::shared_ptr<ExecProcess> exec = (*container)->FindExec(exec_id);
+  if (exec == nullptr) return call.Fail(NoSuchExec(exec_id));
+  call.Finish(exec->Kill(signal));
+}
+
+void TaskService::Exec(Call<api::ExecProcessRequest, Empty> call) {
+  const auto container = Find(call.request().id());
+  if (!container.ok()) return call.Fail(container.status());
+  const std::string& exec_id = call.request().exec_id();
+  if (absl::Status valid = ValidateIdentifier(exec_id); !valid.ok()) {
+    return call.Fail(valid);
+  }
+  absl::StatusOr<std::string> process = ToProcessJson(call.request());
+  if (!process.ok()) return call.Fail(process.status());
+  call.Finish(
+      (*container)
+          ->AddExec(exec_id, *std::move(process),
+                    ToStdioRequest(call.request(), (*container)->config())));
+}
+
+void TaskService::ResizePty(Call<api::ResizePtyRequest, Empty> call) {
+  const auto container = Find(call.request().id());
+  if (!container.ok()) return call.Fail(container.status());
+  const auto width = static_cast<uint16_t>(call.request().width());
+  const auto height = static_cast<uint16_t>(call.request().height());
+  const std::string& exec_id = call.request().exec_id();
+  if (exec_id.empty()) {
+    return call.Finish((*container)->init().stdio().Resize(width, height));
+  }
+  const std::shared_ptr<ExecProcess> exec = (*container)->FindExec(exec_id);
+  if (exec == nullptr) return call.Fail(NoSuchExec(exec_id));
+  absl::Status status = Check(exec->state(), Operation::kResize);
+  if (status.ok()) status = exec->stdio().Resize(width, height);
+  call.Finish(status);
+}
+
+void TaskService::CloseIO(Call<api::CloseIORequest, Empty> call) {
+  const auto container = Find(call.request().id());
+  if (!container.ok()) return call.Fail(container.status());
+  const std::string& exec_id = call.request().exec_id();
+  if (exec_id.empty()) {
+    (*container)->init().stdio().CloseStdin();
+    return call.Reply(Empty());
+  }
+  const std::shared_ptr<ExecProcess> exec = (*container)->FindExec(exec_id);
+  if (exec == nullptr) return call.Fail(NoSuchExec(exec_id));
+  exec->stdio().CloseStdin();
+  call.Reply(Empty());
+}
+
+void TaskService::Pause(Call<api::PauseRequest, Empty> call) {
+  const auto container = Find(call.request().id());
+  if (!container.ok()) return call.Fail(container.status());
+  const std::vector<std::string> environment = TraceEnvironment(call);
+  (*container)->Pause(environment, Finisher(std::move(call)));
+}
+
+void TaskService::Resume(Call<api::ResumeRequest, Empty> call) {
+  const auto container = Find(call.request().id());
+  if (!container.ok()) return call.Fail(container.status());
+  const std::vector<std::string> environment = TraceEnvironment(call);
+  (*container)->Resume(environment, Finisher(std::move(call)));
+}
+
+void TaskService::Update(Call<api::UpdateTaskRequest, Empty> call) {
+  const auto container = Find(call.request().id());
+  if (!container.ok()) return call.Fail(container.status());
+  absl::StatusOr<std::string> resources =
+      ToResourcesJson(call.request().resources());
+  if (!resources.ok()) return call.Fail(resources.status());
+  const std::vector<std::string> environment = TraceEnvironment(call);
+  (*container)
+      ->init()
+      .Update(*std::move(resources), environment,
+              [self = *container, done = Finisher(std::move(call))](
+                  absl::Status status) mutable { std::move(done)(status); });
+}
+
+void TaskService::Checkpoint(Call<api::CheckpointTaskRequest, Empty> call) {
+  const auto container = Find(call.request().id());
+  if (!container.ok()) return call.Fail(container.status());
+  absl::StatusOr<CheckpointOptions> options =
+      ToCheckpointOptions(call.request());
+  if (!options.ok()) return call.Fail(options.status());
+  const std::vector<std::string> environment = TraceEnvironment(call);
+  CheckpointContainer(*container, *std::move(options), environment,
+                      Finisher(std::move(call)));
+}
+
+}  // namespace wisp

@@ -1,0 +1,532 @@
+// The Task API of the real binary, with a runtime whose every step can be held.
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+#include "fmt/format.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "process/json.h"
+#include "test/support/test_shim.h"
+
+namespace wisp {
+namespace {
+
+namespace api = containerd::task::v3;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::IsSupersetOf;
+
+constexpr uint32_t kCreated = 1;
+constexpr uint32_t kRunning = 2;
+constexpr uint32_t kStopped = 3;
+constexpr int64_t kGoZeroSeconds = -62135596800;
+
+class TaskTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    shim_ = TestShim::Start(FAKE_RUNC);
+    ASSERT_NE(shim_, nullptr);
+  }
+  void TearDown() override {
+    if (shim_ != nullptr && HasFailure()) {
+      std::string log = shim_->Log();
+      fprintf(stderr, "the shim's log:\n%s", log.c_str());
+    }
+  }
+
+  TestShim& shim() { return *shim_; }
+  void Make(const std::string& id, const std::vector<std::string>& args) {
+    shim().MakeBundle(id, args);
+    const absl::StatusOr<uint32_t> pid = shim().Create(id);
+    ASSERT_TRUE(pid.ok()) << pid.status();
+  }
+  void Run(const std::string& id, const std::vector<std::string>& args) {
+    Make(id, args);
+    const absl::StatusOr<uint32_t> pid = shim().StartTask(id);
+    ASSERT_TRUE(pid.ok()) << pid.status();
+  }
+  uint32_t StatusOf(const std::string& id, const std::string& exec_id = "") {
+    const absl::StatusOr<api::StateResponse> state = shim().State(id, exec_id);
+    EXPECT_TRUE(state.ok()) << state.status();
+    return state.ok() ? static_cast<uint32_t>(state->status()) : 99;
+  }
+
+  std::unique_ptr<TestShim> shim_;
+};
+
+std::string Text(const absl::Status& status) {
+  return fmt::format("{}: {}", static_cast<int>(status.code()),
+                     Message(status));
+}
+
+TEST_F(TaskTest, TellsTheLifeOfATaskInOrder) {
+  Make("c1", {"sh", "-c", "exit 42"});
+  EXPECT_EQ(StatusOf("c1"), kCreated);
+  const absl::StatusOr<uint32_t> pid = shim().StartTask("c1");
+  ASSERT_TRUE(pid.ok()) << pid.status();
+  const absl::StatusOr<api::WaitResponse> exit = shim().Wait("c1");
+  ASSERT_TRUE(exit.ok()) << exit.status();
+  EXPECT_EQ(exit->exit_status(), 42u);
+  EXPECT_EQ(StatusOf("c1"), kStopped);
+  const absl::StatusOr<api::DeleteResponse> deleted = shim().Delete("c1");
+  ASSERT_TRUE(deleted.ok()) << deleted.status();
+  EXPECT_EQ(deleted->exit_status(), 42u);
+  EXPECT_EQ(deleted->pid(), *pid);
+  EXPECT_EQ(deleted->exited_at().seconds(), exit->exited_at().seconds());
+  EXPECT_EQ(deleted->exited_at().nanos(), exit->exited_at().nanos());
+  EXPECT_TRUE(shim().AwaitEvent("delete c1 42"));
+  EXPECT_THAT(shim().EventTexts(), ElementsAre("create c1", "start c1",
+                                               "exit c1 42", "delete c1 42"));
+  for (const TestEvent& event : shim().events()) EXPECT_EQ(event.pid, *pid);
+}
+
+TEST_F(TaskTest, ReportsARunningProcessAsNeverExited) {
+  Run("c1", {"sleep", "1000"});
+  const absl::StatusOr<api::StateResponse> state = shim().State("c1");
+  ASSERT_TRUE(state.ok()) << state.status();
+  EXPECT_EQ(state->id(), "c1");
+  EXPECT_EQ(static_cast<uint32_t>(state->status()), kRunning);
+  EXPECT_EQ(state->exited_at().seconds(), kGoZeroSeconds);
+  EXPECT_TRUE(state->has_exited_at());
+}
+
+TEST_F(TaskTest, KeepsAnExecsEventsBeforeInitsExit) {
+  Run("c1", {"sleep", "1000"});
+  ASSERT_TRUE(shim().Exec("c1", "e1", {"sleep", "1000"}).ok());
+  ASSERT_TRUE(shim().StartTask("c1", "e1").ok());
+  EXPECT_EQ(StatusOf("c1", "e1"), kRunning);
+  ASSERT_TRUE(shim().Kill("c1", SIGKILL).ok());
+  EXPECT_TRUE(shim().AwaitEvent("exit c1 137"));
+  EXPECT_THAT(
+      shim().EventTexts(),
+      ElementsAre("create c1", "start c1", "exec-added c1/e1",
+                  "exec-started c1/e1", "exit c1/e1 137", "exit c1 137"));
+}
+
+TEST_F(TaskTest, ReportsAnExecThatDiesBeforeStartReturns) {
+  Run("c1", {"sleep", "1000"});
+  for (int i = 0; i < 20; ++i) {
+    const std::string id = fmt::format("e{}", i);
+    ASSERT_TRUE(shim().Exec("c1", id, {"sh", "-c", "exit 7"}).ok());
+    const absl::StatusOr<uint32_t> pid = shim().StartTask("c1", id);
+    ASSERT_TRUE(pid.ok()) << pid.status();
+    EXPECT_GT(*pid, 0u);
+    const absl::StatusOr<api::WaitResponse> exit = shim().Wait("c1", id);
+    ASSERT_TRUE(exit.ok()) << exit.status();
+    EXPECT_EQ(exit->exit_status(), 7u);
+    const absl::StatusOr<api::DeleteResponse> deleted = shim().Delete("c1", id);
+    ASSERT_TRUE(deleted.ok()) << deleted.status();
+    EXPECT_EQ(deleted->exit_status(), 7u);
+  }
+  // Nothing is left of them in the bundle.
+  EXPECT_NE(access((shim().directory() + "/bundles/c1/e1.pid").c_str(), F_OK),
+            0);
+}
+
+// containerd issue 10589.
+TEST_F(TaskTest, HoldsInitsExitForAnExecInFlightAndRefusesNewOnes) {
+  Run("c1", {"sleep", "1000"});
+  ASSERT_TRUE(shim().Exec("c1", "e1", {"sleep", "1000"}).ok());
+  shim().CloseGate("exec.e1.before");
+  api::StartRequest start;
+  start.set_id("c1");
+  start.set_exec_id("e1");
+  const auto pending = shim().StartCall("Start", start);
+  ASSERT_TRUE(shim().RunUntil(
+                  [this] {
+                    return ::testing::Value(shim().RuntimeCalls(),
+                                            ::testing::Contains("exec e1"));
+                  },
+                  absl::Seconds(20)) ||
+              true);
+  ASSERT_TRUE(shim().Kill("c1", SIGKILL).ok());
+  // Dead, but not told yet.
+  ASSERT_TRUE(shim().RunUntil(
+      [this] { return Text(shim().Kill("c1", SIGKILL)).starts_with("5: "); }));
+  EXPECT_EQ(StatusOf("c1"), kRunning);
+  EXPECT_TRUE(shim().Exec("c1", "e2", {"true"}).ok());
+  EXPECT_EQ(Text(shim().StartTask("c1", "e2").status()),
+            "9: container c1 init process is not running: failed precondition");
+  shim().OpenGate("exec.e1.before");
+  shim().Await(*pending);
+  EXPECT_FALSE(pending->result.ok());  // there is no container to enter
+  EXPECT_EQ(StatusOf("c1"), kStopped);
+  EXPECT_TRUE(shim().AwaitEvent("exit c1 137"));
+  EXPECT_THAT(shim().EventTexts(),
+              ElementsAre("create c1", "start c1", "exec-added c1/e1",
+                          "exec-added c1/e2", "exit c1 137"));
+}
+
+TEST_F(TaskTest, KillsAnExecStartThatHangsAfterInitsDeath) {
+  Run("c1", {"sleep", "1000"});
+  ASSERT_TRUE(shim().Exec("c1", "e1", {"sleep", "1000"}).ok());
+  shim().CloseGate("exec.e1.before");
+  api::StartRequest start;
+  start.set_id("c1");
+  start.set_exec_id("e1");
+  const auto pending = shim().StartCall("Start", start);
+  ASSERT_TRUE(shim().Kill("c1", SIGKILL).ok());
+  shim().Await(*pending);  // ten seconds
+  EXPECT_FALSE(pending->result.ok());
+  EXPECT_EQ(StatusOf("c1"), kStopped);
+  EXPECT_TRUE(shim().AwaitEvent("exit c1 137"));
+}
+
+TEST_F(TaskTest, HasTheExitOnDiskBeforeAnybodyIsTold) {
+  Make("c1", {"sh", "-c", "exit 3"});
+  shim().HoldEvents(true);
+  ASSERT_TRUE(shim().StartTask("c1").ok());
+  const absl::StatusOr<api::WaitResponse> exit = shim().Wait("c1");
+  ASSERT_TRUE(exit.ok()) << exit.status();
+  const absl::StatusOr<std::string> record =
+      ReadFile(shim().directory() + "/bundles/c1/exit.json");
+  ASSERT_TRUE(record.ok()) << record.status();
+  const absl::StatusOr<Json> json = Json::Parse(*record);
+  ASSERT_TRUE(json.ok()) << *record;
+  EXPECT_EQ((*json)["Status"].Int64Or(-1), 3);
+  shim().HoldEvents(false);
+}
+
+TEST_F(TaskTest, AnswersWithTheRecordedExitAfterItsDeath) {
+  Run("c1", {"sh", "-c", "exit 42"});
+  ASSERT_TRUE(shim().Wait("c1").ok());
+  kill(shim().pid(), SIGKILL);
+  ASSERT_TRUE(shim().RunUntil([this] { return shim().gone(); }));
+  std::string first;
+  for (int i = 0; i < 2; ++i) {
+    const absl::StatusOr<std::string> answer = shim().RunDelete("c1");
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    api::DeleteResponse response;
+    ASSERT_TRUE(response.ParseFromString(*answer));
+    EXPECT_EQ(response.exit_status(), 42u);
+    EXPECT_GT(response.pid(), 0u);
+    if (i == 0) first = *answer;
+    EXPECT_EQ(*answer, first);
+  }
+}
+
+TEST_F(TaskTest, AnswersUnknownIdsAsTheFieldDoes) {
+  EXPECT_EQ(Text(shim().State("nobody").status()),
+            "5: container not created: not found");
+  EXPECT_EQ(Text(shim().Kill("nobody", 9)),
+            "5: container not created: not found");
+  EXPECT_EQ(Text(shim().Delete("nobody").status()),
+            "5: container not created: not found");
+  const auto connected = shim().Call<api::ConnectResponse>("Connect", [] {
+    api::ConnectRequest request;
+    request.set_id("nobody");
+    return request;
+  }());
+  ASSERT_TRUE(connected.ok()) << connected.status();
+  EXPECT_EQ(connected->task_pid(), 0u);
+  Run("c1", {"sleep", "1000"});
+  EXPECT_EQ(Text(shim().State("c1", "nobody").status()),
+            "5: process does not exist nobody: not found");
+  EXPECT_EQ(Text(shim().StartTask("c1", "nobody").status()),
+            "5: process does not exist nobody: not found");
+  EXPECT_EQ(Text(shim().Kill("c1", 9, "nobody")),
+            "5: process does not exist nobody: not found");
+}
+
+TEST_F(TaskTest, RefusesASecondCreateOfALiveId) {
+  Run("c1", {"sleep", "1000"});
+  EXPECT_EQ(Text(shim().Create("c1").status()), "6: id c1: already exists");
+  EXPECT_EQ(StatusOf("c1"), kRunning);
+}
+
+TEST_F(TaskTest, PassesOnTheRuntimesOwnWords) {
+  shim().SetFailure("create.c1", "cannot: no such container art");
+  shim().MakeBundle("c1", {"true"});
+  EXPECT_EQ(Text(shim().Create("c1").status()),
+            "2: OCI runtime create failed: cannot: no such container art");
+  shim().ClearFailure("create.c1");
+  // Nothing is left of it: the same id can be used.
+  EXPECT_TRUE(shim().Create("c1").ok());
+  shim().SetFailure("start.c1", "will not");
+  EXPECT_EQ(Text(shim().StartTask("c1").status()),
+            "2: OCI runtime start failed: will not");
+  EXPECT_EQ(StatusOf("c1"), kCreated);
+  EXPECT_TRUE(shim().Delete("c1").ok());
+}
+
+TEST_F(TaskTest, NamesARuntimeThatIsNotThere) {
+  shim().MakeBundle("c1", {"true"});
+  api::CreateTaskRequest request = shim().CreateRequest("c1");
+  request.mutable_options()->set_value("\x32\x07no-runc");
+  const absl::Status status =
+      shim().Call<api::CreateTaskResponse>("Create", request).status();
+  EXPECT_THAT(
+      Text(status),
+      AllOf(HasSubstr("2: OCI runtime create failed: unable to retrieve "
+                      "OCI runtime error (open "),
+            EndsWith("exec: \"no-runc\": executable file not found in "
+                     "$PATH")));
+}
+
+TEST_F(TaskTest, RefusesOptionsOfAnotherKind) {
+  shim().MakeBundle("c1", {"true"});
+  api::CreateTaskRequest request = shim().CreateRequest("c1");
+  request.mutable_options()->set_type_url("some.other.Options");
+  EXPECT_EQ(
+      Text(shim().Call<api::CreateTaskResponse>("Create", request).status()),
+      "3: type with url some.other.Options: not supported: invalid argument");
+}
+
+TEST_F(TaskTest, RefusesWhatTheStateForbids) {
+  Run("c1", {"sleep", "1000"});
+  EXPECT_EQ(Text(shim().Delete("c1").status()),
+            "9: cannot delete a running process: failed precondition");
+  EXPECT_EQ(Text(shim().StartTask("c1").status()),
+            "9: cannot start a running process: failed precondition");
+  ASSERT_TRUE(shim().Exec("c1", "e1", {"true"}).ok());
+  EXPECT_EQ(Text(shim().Exec("c1", "e1", {"true"})),
+            "6: id e1: already exists");
+  EXPECT_EQ(Text(shim().Kill("c1", 9, "e1")),
+            "9: process not created: failed precondition");
+  EXPECT_TRUE(shim().Delete("c1", "e1").ok());
+}
+
+TEST_F(TaskTest, DeletesATaskThatWasNeverStarted) {
+  Make("c1", {"sleep", "1000"});
+  const absl::StatusOr<api::DeleteResponse> deleted = shim().Delete("c1");
+  ASSERT_TRUE(deleted.ok()) << deleted.status();
+  EXPECT_EQ(deleted->exit_status(), 137u);
+  EXPECT_NE(deleted->exited_at().seconds(), kGoZeroSeconds);
+  EXPECT_TRUE(shim().AwaitEvent("delete c1 137"));
+  EXPECT_THAT(shim().EventTexts(),
+              ElementsAre("create c1", "exit c1 137", "delete c1 137"));
+}
+
+// containerd issue 9103.
+TEST_F(TaskTest, TellsOfAnInitKilledBeforeItsStart) {
+  Make("c1", {"sleep", "1000"});
+  ASSERT_TRUE(shim().Kill("c1", SIGKILL).ok());
+  EXPECT_TRUE(shim().AwaitEvent("exit c1 137"));
+  EXPECT_EQ(StatusOf("c1"), kStopped);
+  EXPECT_FALSE(shim().StartTask("c1").ok());
+  EXPECT_EQ(Text(shim().Kill("c1", SIGKILL)),
+            "5: process already finished: not found");
+  EXPECT_TRUE(shim().Delete("c1").ok());
+}
+
+TEST_F(TaskTest, EndsACreateAtItsDeadlineAndLeavesNothing) {
+  shim().MakeBundle("c1", {"true"});
+  shim().CloseGate("create.c1.after");
+  EXPECT_EQ(Text(shim().Create("c1", absl::Milliseconds(300)).status()),
+            "4: context deadline exceeded");
+  shim().OpenGate("create.c1.after");
+  // A Delete that comes meanwhile waits until all is undone.
+  EXPECT_EQ(Text(shim().Delete("c1").status()),
+            "5: container not created: not found");
+  EXPECT_NE(access((shim().directory() + "/runtime/" + shim().namespace_name() +
+                    "/c1")
+                       .c_str(),
+                   F_OK),
+            0);
+  EXPECT_THAT(shim().EventTexts(), ElementsAre());
+  EXPECT_TRUE(shim().Create("c1").ok());
+}
+
+TEST_F(TaskTest, EndsACreateWhoseConnectionIsLost) {
+  shim().MakeBundle("c1", {"true"});
+  shim().CloseGate("create.c1.before");
+  const auto pending = shim().StartCall("Create", shim().CreateRequest("c1"));
+  ASSERT_TRUE(shim().RunUntil([this] { return !shim().RuntimeCalls().empty(); },
+                              absl::Seconds(20)) ||
+              !shim().RuntimeCalls().empty());
+  shim().client().Disconnect();
+  shim().OpenGate("create.c1.before");
+  EXPECT_EQ(Text(shim().Delete("c1").status()),
+            "5: container not created: not found");
+  EXPECT_TRUE(shim().Create("c1").ok());
+}
+
+TEST_F(TaskTest, AnswersObserversWhileTheRuntimeHangs) {
+  Run("c1", {"sleep", "1000"});
+  Run("c2", {"sleep", "1000"});
+  shim().CloseGate("pause.c1.before");
+  api::PauseRequest pause;
+  pause.set_id("c1");
+  const auto pending = shim().StartCall("Pause", pause);
+  EXPECT_EQ(StatusOf("c1"), 5u);  // PAUSING
+  api::PidsRequest pids;
+  pids.set_id("c1");
+  EXPECT_TRUE(shim().Call<api::PidsResponse>("Pids", pids).ok());
+  EXPECT_EQ(StatusOf("c2"), kRunning);
+  // SIGKILL needs nobody's help.
+  api::KillRequest kill;
+  kill.set_id("c1");
+  kill.set_signal(SIGKILL);
+  const auto killed = shim().StartCall("Kill", kill);
+  EXPECT_TRUE(shim().AwaitEvent("exit c1 137"));
+  shim().OpenGate("pause.c1.before");
+  shim().Await(*pending);
+  shim().Await(*killed);
+}
+
+TEST_F(TaskTest, RunsADeleteOnceHoweverManyAsk) {
+  Run("c1", {"true"});
+  ASSERT_TRUE(shim().Wait("c1").ok());
+  shim().CloseGate("delete.c1.before");
+  EXPECT_EQ(Text(shim().Delete("c1", "", absl::Milliseconds(300)).status()),
+            "4: context deadline exceeded");
+  api::DeleteRequest request;
+  request.set_id("c1");
+  const auto joined = shim().StartCall("Delete", request);
+  shim().OpenGate("delete.c1.before");
+  shim().Await(*joined);
+  EXPECT_TRUE(joined->result.ok()) << joined->result.status();
+  EXPECT_EQ(Text(shim().Delete("c1").status()),
+            "5: container not created: not found");
+  EXPECT_TRUE(shim().AwaitEvent("delete c1 0"));
+  EXPECT_THAT(shim().RuntimeCalls(),
+              ElementsAre("create c1", "start c1", "delete c1"));
+}
+
+TEST_F(TaskTest, KeepsTheAnswerToADeleteWhoseCallerHasGone) {
+  Run("c1", {"sh", "-c", "exit 9"});
+  ASSERT_TRUE(shim().Wait("c1").ok());
+  shim().CloseGate("delete.c1.before");
+  EXPECT_EQ(Text(shim().Delete("c1", "", absl::Milliseconds(300)).status()),
+            "4: context deadline exceeded");
+  shim().OpenGate("delete.c1.before");
+  EXPECT_TRUE(shim().AwaitEvent("delete c1 9"));
+  const absl::StatusOr<api::DeleteResponse> late = shim().Delete("c1");
+  ASSERT_TRUE(late.ok()) << late.status();
+  EXPECT_EQ(late->exit_status(), 9u);
+  EXPECT_EQ(Text(shim().Delete("c1").status()),
+            "5: container not created: not found");
+}
+
+TEST_F(TaskTest, NamesTheDeadInitOfATaskThatIsNotDeleted) {
+  Run("c1", {"true"});
+  ASSERT_TRUE(shim().Wait("c1").ok());
+  api::PidsRequest request;
+  request.set_id("c1");
+  const auto pids = shim().Call<api::PidsResponse>("Pids", request);
+  ASSERT_TRUE(pids.ok()) << pids.status();
+  ASSERT_EQ(pids->processes_size(), 1);
+  EXPECT_GT(pids->processes(0).pid(), 0u);
+}
+
+TEST_F(TaskTest, StaysWhileThereAreTasksAndLeavesWhenAskedBefore) {
+  Run("c1", {"sleep", "1000"});
+  EXPECT_TRUE(shim().Shutdown("c1").ok());
+  EXPECT_EQ(StatusOf("c1"), kRunning);
+  ASSERT_TRUE(shim().Kill("c1", SIGKILL).ok());
+  ASSERT_TRUE(shim().Wait("c1").ok());
+  EXPECT_TRUE(shim().Delete("c1").ok());
+  EXPECT_TRUE(shim().RunUntil([this] { return shim().gone(); }));
+  EXPECT_TRUE(shim().AwaitEvent("delete c1 137"));
+  EXPECT_NE(access(shim().socket().c_str(), F_OK), 0);
+}
+
+TEST_F(TaskTest, AnswersShutdownThenClosesEveryConnection) {
+  const std::unique_ptr<TtrpcClient> other = shim().Connect();
+  bool lost = false;
+  other->Call("containerd.task.v2.Task", "Connect", "", {}, absl::Seconds(60),
+              [](absl::StatusOr<std::string>) {});
+  ASSERT_TRUE(shim().RunUntil([&] { return other->calls_in_flight() == 0; }));
+  EXPECT_TRUE(shim().Shutdown("x").ok());
+  other->Call(
+      "containerd.task.v2.Task", "Connect", "", {}, absl::Seconds(60),
+      [&lost](absl::StatusOr<std::string> result) { lost = !result.ok(); });
+  EXPECT_TRUE(shim().RunUntil([&lost] { return lost; }));
+  EXPECT_TRUE(shim().RunUntil([this] { return shim().gone(); }));
+}
+
+TEST_F(TaskTest, StaysForAConnectionThatCameJustBeforeShutdown) {
+  // In the backlog, or just accepted: either way somebody has come for us.
+  const std::unique_ptr<TtrpcClient> newcomer = shim().Connect();
+  bool answered = false;
+  kill(shim().pid(), SIGSTOP);
+  api::ShutdownRequest request;
+  const auto shutdown = shim().StartCall("Shutdown", request);
+  newcomer->Call("containerd.task.v3.Task", "Connect", "", {},
+                 absl::Seconds(60),
+                 [&answered](absl::StatusOr<std::string> result) {
+                   answered = result.ok();
+                 });
+  kill(shim().pid(), SIGCONT);
+  shim().Await(*shutdown);
+  EXPECT_TRUE(shutdown->result.ok()) << shutdown->result.status();
+  EXPECT_TRUE(shim().RunUntil([&answered] { return answered; }));
+  EXPECT_FALSE(shim().gone());
+  EXPECT_EQ(access(shim().socket().c_str(), F_OK), 0);
+}
+
+TEST_F(TaskTest, LeavesContainersAloneOnSigterm) {
+  Run("c1", {"sleep", "1000"});
+  const pid_t init = static_cast<pid_t>(shim().State("c1")->pid());
+  kill(shim().pid(), SIGTERM);
+  EXPECT_TRUE(
+      shim().RunUntil([this] { return shim().gone(); }, absl::Seconds(10)));
+  EXPECT_NE(access(shim().socket().c_str(), F_OK), 0);
+  EXPECT_EQ(kill(init, 0), 0);
+  kill(init, SIGKILL);
+}
+
+TEST_F(TaskTest, PutsContainersOfAGroupIntoOneShim) {
+  shim().MakeBundle("second", {"true"});
+  const absl::StatusOr<std::string> address = shim().RunStart("second");
+  ASSERT_TRUE(address.ok()) << address.status();
+  EXPECT_EQ(*address, "unix://" + shim().socket());
+}
+
+TEST_F(TaskTest, KeepsEventsForAContainerdThatDoesNotAnswer) {
+  shim().HoldEvents(true);
+  Run("c1", {"sleep", "1000"});
+  for (int i = 0; i < 30; ++i) {
+    const std::string id = fmt::format("e{}", i);
+    ASSERT_TRUE(shim().Exec("c1", id, {"true"}).ok());
+    ASSERT_TRUE(shim().StartTask("c1", id).ok());
+    ASSERT_TRUE(shim().Wait("c1", id).ok());
+  }
+  shim().HoldEvents(false);
+  EXPECT_TRUE(shim().AwaitEvent("exit c1/e29 0"));
+  EXPECT_THAT(shim().EventTexts(),
+              IsSupersetOf({"create c1", "start c1", "exec-started c1/e0"}));
+}
+
+TEST_F(TaskTest, SurvivesNonsense) {
+  EXPECT_EQ(Text(shim()
+                     .CallRaw("containerd.task.v3.Task", "State", "\xff\xff",
+                              absl::Seconds(60))
+                     .status())
+                .substr(0, 4),
+            "13: ");
+  EXPECT_EQ(Text(shim()
+                     .CallRaw("containerd.task.v3.Task", "Dance", "",
+                              absl::Seconds(60))
+                     .status()),
+            "12: method Dance");
+  EXPECT_EQ(Text(shim()
+                     .CallRaw("containerd.runtime.sandbox.v1.Sandbox",
+                              "Platform", "", absl::Seconds(60))
+                     .status()),
+            "12: service containerd.runtime.sandbox.v1.Sandbox");
+  Run("c1", {"sleep", "1000"});
+  api::ExecProcessRequest exec;
+  exec.set_id("c1");
+  exec.set_exec_id("e1");
+  EXPECT_EQ(static_cast<int>(shim().Call<Empty>("Exec", exec).status().code()),
+            3);
+  exec.mutable_spec()->set_value("[1");
+  EXPECT_EQ(static_cast<int>(shim().Call<Empty>("Exec", exec).status().code()),
+            3);
+  exec.set_exec_id("../../etc/passwd");
+  exec.mutable_spec()->set_value("{}");
+  EXPECT_EQ(static_cast<int>(shim().Call<Empty>("Exec", exec).status().code()),
+            3);
+  EXPECT_EQ(StatusOf("c1"), kRunning);
+}
+
+}  // namespace
+}  // namespace wisp
