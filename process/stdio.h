@@ -209,7 +209,8 @@ class Stdio {
 // their sake.
 class DetachedStdio {
  public:
-  explicit DetachedStdio(EventLoop& loop) : loop_(loop) {}
+  // Those it holds need their loop and reaper: it must go before them.
+  explicit DetachedStdio(EventLoop& /*loop*/) {}
 
   // Drains it if that was not asked for yet.
   void Take(std::unique_ptr<Stdio> stdio);
@@ -224,7 +225,6 @@ class DetachedStdio {
  private:
   void Release(std::list<std::unique_ptr<Stdio>>::iterator stdio);
 
-  EventLoop& loop_;
   std::list<std::unique_ptr<Stdio>> stdios_;
   StdioCounters counters_;
   absl::AnyInvocable<void()> on_empty_;
