@@ -14,12 +14,15 @@ case_restart() {
   wait_until 10 process_is_gone "$init" || fail "c2 does not end"
   daemon_start
   expect "RUNNING $pid" "$(task_status c1) $(task_pid c1)" "c1 after the restart"
-  # 1.6 keeps it to be deleted by whoever asks; later ones delete a task that they
-  # find without processes.
-  case $VERSION in
-    1.6.*) delete_stopped c2 8 ;;
-    *) expect "" "$(task_status c2)" "status of c2 after the restart" && ctr container rm c2 && forget_fifos ;;
-  esac
+  # Containerd from 1.7 on deletes a task that it finds without processes; Go's shim
+  # then has none to name, and its exit status is lost.
+  if is_reference && [[ $VERSION != 1.6.* ]]; then
+    expect "" "$(task_status c2)" "status of c2 after the restart"
+    ctr container rm c2
+    forget_fifos
+  else
+    delete_stopped c2 8
+  fi
   expect_exit 0 ctr task exec --exec-id e1 c1 echo alive
   expect alive "$output" "exec after the restart"
   expect_exit 0 ctr task exec --exec-id e2 c1 touch /tmp/end
