@@ -66,7 +66,8 @@ std::string CommonDirectory(const std::vector<std::string>& layers) {
   if (slash == std::string_view::npos) return "";
   common = common.substr(0, slash);
   while (common.ends_with('/')) common.remove_suffix(1);
-  if (common == ".") return "";
+  // "/a\/b" has an escaped slash there, which is no place to cut.
+  if (common == "." || common.ends_with('\\')) return "";
   return std::string(common);
 }
 

@@ -1,8 +1,8 @@
-#include "mount/options.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
+
+#include "mount/options.h"
 
 namespace wisp {
 namespace {

@@ -43,6 +43,7 @@ TEST(OverlayTest, FindsTheCommonDirectoryAtAComponent) {
   EXPECT_EQ(CommonDirectory({"s/a", "t/a"}), "");
   EXPECT_EQ(CommonDirectory({"./a", "./b"}), "");
   EXPECT_EQ(CommonDirectory({"/s/a", ""}), "");
+  EXPECT_EQ(CommonDirectory({"/s\\/a", "/s\\/b"}), "");
   EXPECT_EQ(CommonDirectory({}), "");
 }
 
