@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "fmt/format.h"
+#include "google/protobuf/stubs/logging.h"
 #include "process/fd.h"
 #include "shim/bootstrap.h"
 #include "shim/daemon.h"
@@ -56,6 +58,8 @@ absl::StatusOr<int> Serve(const ShimOptions& options) {
 int Main(int argc, char** argv, char** environment) {
   // Threads come and go; an arena for each would stay.
   mallopt(M_ARENA_MAX, 1);
+  // What it has to say on stderr would become part of the answer of `start`.
+  google::protobuf::SetLogHandler(nullptr);
   const absl::StatusOr<ShimOptions> options =
       ParseOptions(argc, argv, environment);
   if (!options.ok()) {

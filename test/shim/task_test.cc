@@ -139,13 +139,7 @@ TEST_F(TaskTest, HoldsInitsExitForAnExecInFlightAndRefusesNewOnes) {
   start.set_id("c1");
   start.set_exec_id("e1");
   const auto pending = shim().StartCall("Start", start);
-  ASSERT_TRUE(shim().RunUntil(
-                  [this] {
-                    return ::testing::Value(shim().RuntimeCalls(),
-                                            ::testing::Contains("exec e1"));
-                  },
-                  absl::Seconds(20)) ||
-              true);
+  ASSERT_TRUE(shim().AwaitRuntimeCall("exec e1"));
   ASSERT_TRUE(shim().Kill("c1", SIGKILL).ok());
   // Dead, but not told yet.
   ASSERT_TRUE(shim().RunUntil(
@@ -172,6 +166,7 @@ TEST_F(TaskTest, KillsAnExecStartThatHangsAfterInitsDeath) {
   start.set_id("c1");
   start.set_exec_id("e1");
   const auto pending = shim().StartCall("Start", start);
+  ASSERT_TRUE(shim().AwaitRuntimeCall("exec e1"));
   ASSERT_TRUE(shim().Kill("c1", SIGKILL).ok());
   shim().Await(*pending);  // ten seconds
   EXPECT_FALSE(pending->result.ok());
@@ -321,10 +316,11 @@ TEST_F(TaskTest, EndsACreateAtItsDeadlineAndLeavesNothing) {
   shim().CloseGate("create.c1.after");
   EXPECT_EQ(Text(shim().Create("c1", absl::Milliseconds(300)).status()),
             "4: context deadline exceeded");
-  shim().OpenGate("create.c1.after");
-  // A Delete that comes meanwhile waits until all is undone.
+  // A Delete that comes meanwhile waits until all is undone. The gate is still
+  // closed: the runtime was killed, not waited for.
   EXPECT_EQ(Text(shim().Delete("c1").status()),
             "5: container not created: not found");
+  shim().OpenGate("create.c1.after");
   EXPECT_NE(access((shim().directory() + "/runtime/" + shim().namespace_name() +
                     "/c1")
                        .c_str(),
@@ -338,13 +334,12 @@ TEST_F(TaskTest, EndsACreateWhoseConnectionIsLost) {
   shim().MakeBundle("c1", {"true"});
   shim().CloseGate("create.c1.before");
   const auto pending = shim().StartCall("Create", shim().CreateRequest("c1"));
-  ASSERT_TRUE(shim().RunUntil([this] { return !shim().RuntimeCalls().empty(); },
-                              absl::Seconds(20)) ||
-              !shim().RuntimeCalls().empty());
+  ASSERT_TRUE(shim().AwaitRuntimeCall("create c1"));
   shim().client().Disconnect();
-  shim().OpenGate("create.c1.before");
+  // The gate is still closed: the runtime was killed, not waited for.
   EXPECT_EQ(Text(shim().Delete("c1").status()),
             "5: container not created: not found");
+  shim().OpenGate("create.c1.before");
   EXPECT_TRUE(shim().Create("c1").ok());
 }
 
@@ -394,8 +389,13 @@ TEST_F(TaskTest, KeepsTheAnswerToADeleteWhoseCallerHasGone) {
   Run("c1", {"sh", "-c", "exit 9"});
   ASSERT_TRUE(shim().Wait("c1").ok());
   shim().CloseGate("delete.c1.before");
-  EXPECT_EQ(Text(shim().Delete("c1", "", absl::Milliseconds(300)).status()),
-            "4: context deadline exceeded");
+  api::DeleteRequest request;
+  request.set_id("c1");
+  const auto lost = shim().StartCall("Delete", request);
+  ASSERT_TRUE(shim().AwaitRuntimeCall("delete c1"));
+  shim().client().Disconnect();
+  // Answered on a new connection: the shim has seen the end of the old one.
+  ASSERT_TRUE(shim().State("c1").ok());
   shim().OpenGate("delete.c1.before");
   EXPECT_TRUE(shim().AwaitEvent("delete c1 9"));
   const absl::StatusOr<api::DeleteResponse> late = shim().Delete("c1");

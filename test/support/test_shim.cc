@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_split.h"
 #include "fmt/format.h"
@@ -111,7 +113,8 @@ std::unique_ptr<TestShim> TestShim::Start(const std::string& runtime) {
 }
 
 absl::Status TestShim::SetUp(const std::string& runtime) {
-  char name[] = "/tmp/wisp-XXXXXX";
+  // On a tmpfs, as bundles are.
+  char name[] = "/dev/shm/wisp-XXXXXX";
   if (mkdtemp(name) == nullptr) return ErrnoStatus(errno, "mkdtemp");
   directory_ = name;
   namespace_ = fmt::format("wisp-test-{}", getpid());
@@ -276,7 +279,8 @@ bool TestShim::RunUntil(absl::AnyInvocable<bool()> condition,
       loop_->After(limit, [&late] { late = true; });
   while (!condition()) {
     if (late) return false;
-    loop_->RunOnce(limit);
+    // Not everything that a condition may ask about wakes the loop.
+    loop_->RunOnce(absl::Milliseconds(10));
   }
   return true;
 }
@@ -466,6 +470,13 @@ std::vector<std::string> TestShim::RuntimeCalls() const {
     lines.emplace_back(line.substr(0, line.rfind(' ')));
   }
   return lines;
+}
+
+bool TestShim::AwaitRuntimeCall(const std::string& call) {
+  return RunUntil([this, &call] {
+    const std::vector<std::string> calls = RuntimeCalls();
+    return std::find(calls.begin(), calls.end(), call) != calls.end();
+  });
 }
 
 bool TestShim::gone() const {

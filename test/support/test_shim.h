@@ -132,7 +132,8 @@ class TestShim {
   void OpenGate(const std::string& name);
   void SetFailure(const std::string& name, const std::string& message);
   void ClearFailure(const std::string& name);
-  std::vector<std::string> RuntimeCalls() const;
+  std::vector<std::string> RuntimeCalls() const;  // "exec e1"
+  bool AwaitRuntimeCall(const std::string& call);
 
   // True when the server process is gone.
   bool gone() const;
