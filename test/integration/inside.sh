@@ -91,7 +91,7 @@ daemon_kill() {
 }
 
 image_import() {
-  bash /mnt/support/make_image /tmp/image.tar "$IMAGE"
+  bash /mnt/integration/make_image /tmp/image.tar "$IMAGE"
   ctr images import /tmp/image.tar >/dev/null
   rm /tmp/image.tar
 }
