@@ -249,14 +249,22 @@ void InitProcess::Kill(int signal, bool all, DoneStatus done) {
 }
 
 void InitProcess::KillThroughRuntime(int signal, bool all, DoneStatus done) {
-  driver_.Kill(signal, all, std::move(done));
   // What cannot be caught needs nobody's help to arrive, and must arrive also
-  // where the runtime hangs. A frozen process takes it when it is thawed.
-  if (signal == SIGKILL) KillNow();
+  // where the runtime hangs. A frozen process takes it when it is thawed. The
+  // runtime may then find init dead already, which is what was wanted.
+  const bool delivered = signal == SIGKILL && !dead() && KillNow();
+  driver_.Kill(
+      signal, all,
+      [delivered, done = std::move(done)](absl::Status status) mutable {
+        if (delivered && absl::IsNotFound(status)) {
+          status = absl::OkStatus();
+        }
+        std::move(done)(status);
+      });
 }
 
-void InitProcess::KillNow() {
-  if (child_.pidfd() != nullptr) (void)child_.pidfd()->Signal(SIGKILL);
+bool InitProcess::KillNow() {
+  return child_.pidfd() != nullptr && child_.pidfd()->Signal(SIGKILL).ok();
 }
 
 void InitProcess::MarkStopped() {

@@ -84,8 +84,8 @@ class InitProcess final {
   // processes are meant, the container is paused, or an LSM refuses us.
   // kNotFound: it is dead.
   void Kill(int signal, bool all, DoneStatus done);
-  // For what must not fail: SIGKILL to init alone, whatever its state.
-  void KillNow();
+  // SIGKILL to init alone, whatever its state. True if it was delivered.
+  bool KillNow();
 
   // From the owner, in the order of an exit.
   void MarkStopped();

@@ -209,10 +209,8 @@ class Stdio {
 // their sake.
 class DetachedStdio {
  public:
-  // Those it holds need their loop and reaper: it must go before them.
-  explicit DetachedStdio(EventLoop& /*loop*/) {}
-
-  // Drains it if that was not asked for yet.
+  // Drains it if that was not asked for yet. The loop and reaper of what it
+  // holds must outlive it.
   void Take(std::unique_ptr<Stdio> stdio);
   size_t size() const { return stdios_.size(); }
   // Sums of those that are gone.

@@ -60,7 +60,8 @@ absl::Status Daemon::Build(const ShimOptions& options) {
         LogWarning("events", {{"error", trouble}});
       });
   events_.emplace(*publisher_);
-  detached_.emplace(*loop_);
+  detached_.emplace();
+  detached_->SetOnEmpty([this] { ConsiderIdleExit(); });
   ASSIGN_OR_RETURN(CgroupHost cgroups, DetectCgroupHost());
   context_.emplace(ContainerContext{
       .loop = *loop_,
@@ -196,9 +197,9 @@ void Daemon::StopWhenQuiet() {
   // Output that a client still reads, loggers that write the end of their logs.
   if (detached_->size() == 0) {
     loop_->Stop();
-    return;
+  } else {
+    detached_->SetOnEmpty([this] { loop_->Stop(); });
   }
-  detached_->SetOnEmpty([this] { loop_->Stop(); });
 }
 
 void Daemon::Dump() {

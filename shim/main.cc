@@ -26,7 +26,8 @@ void PrintError(const absl::Status& status) {
   (void)!write(STDERR_FILENO, text.data(), text.size());
 }
 
-absl::StatusOr<int> Serve(const ShimOptions& options) {
+// Returns only if it could not begin.
+absl::Status Serve(const ShimOptions& options) {
   UniqueFd listener;
   std::optional<SocketName> name;
   if (!options.socket.empty()) {
@@ -52,7 +53,10 @@ absl::StatusOr<int> Serve(const ShimOptions& options) {
   ASSIGN_OR_RETURN(
       const std::unique_ptr<Daemon> daemon,
       Daemon::Create(options, std::move(listener), std::move(name)));
-  return daemon->Run();
+  // Straight out: a container that goes on without us keeps what a destructor
+  // would take from it, its logger for one; and a thread may be stuck in the
+  // kernel.
+  _exit(daemon->Run());
 }
 
 int Main(int argc, char** argv, char** environment) {
@@ -85,18 +89,13 @@ int Main(int argc, char** argv, char** environment) {
     case ShimOptions::Action::kServe:
       break;
   }
-  const absl::StatusOr<int> exit_status = Serve(*options);
-  if (!exit_status.ok()) {
-    PrintError(exit_status.status());
-    return 1;
-  }
-  return *exit_status;
+  PrintError(Serve(*options));
+  return 1;
 }
 
 }  // namespace
 }  // namespace wisp
 
 int main(int argc, char** argv, char** environment) {
-  // No destructors of statics while a thread may be stuck in the kernel.
-  _exit(wisp::Main(argc, argv, environment));
+  return wisp::Main(argc, argv, environment);
 }
