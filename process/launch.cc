@@ -4,9 +4,8 @@
 
 #include <utility>
 
-#include "absl/strings/numbers.h"
-#include "fmt/format.h"
 #include "process/fd.h"
+#include "process/pidfd.h"
 
 namespace wisp {
 namespace {
@@ -15,15 +14,9 @@ namespace {
 // (cmd/containerd-shim-runc-v2/process/init.go@v2.4.2).
 constexpr absl::Duration kConnectLimit = absl::Seconds(30);
 
-// The whole content is a number: the runtime renames a finished file into
-// place, or has finished writing before it exits.
 absl::StatusOr<pid_t> ReadPidFile(const std::string& path) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path, 64));
-  pid_t pid = 0;
-  if (!absl::SimpleAtoi(text, &pid) || pid <= 0) {
-    return absl::UnknownError(fmt::format("{}: \"{}\" is no pid", path, text));
-  }
-  return pid;
+  return ParsePidFile(text);
 }
 
 }  // namespace

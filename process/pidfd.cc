@@ -5,6 +5,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstdint>
+#include <limits>
+#include <string>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "fmt/format.h"
 
 namespace wisp {
@@ -32,6 +38,20 @@ absl::Status Pidfd::Signal(int signal) const {
   if (errno == ESRCH) return absl::NotFoundError(ErrnoText(ESRCH));
   if (errno == EINVAL) return absl::InvalidArgumentError(ErrnoText(EINVAL));
   return ErrnoStatus(errno, fmt::format("signal {} to {}", signal, pid_));
+}
+
+absl::StatusOr<pid_t> ParsePidFile(std::string_view text) {
+  uint32_t pid = 0;
+  bool digits = !text.empty();
+  for (const char c : text) {
+    digits = digits && absl::ascii_isdigit(static_cast<unsigned char>(c));
+  }
+  if (!digits || !absl::SimpleAtoi(std::string(text), &pid) || pid == 0 ||
+      pid > static_cast<uint32_t>(std::numeric_limits<pid_t>::max())) {
+    return absl::InvalidArgumentError(
+        fmt::format("\"{}\" is no pid", text.substr(0, 32)));
+  }
+  return static_cast<pid_t>(pid);
 }
 
 }  // namespace wisp

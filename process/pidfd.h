@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <string_view>
 #include <utility>
 
 #include "process/fd.h"
@@ -37,6 +38,11 @@ class Pidfd {
   pid_t pid_ = 0;
   UniqueFd fd_;
 };
+
+// Content of a runtime's pid file: nothing but digits. Go trims nothing either,
+// and the file is renamed into place, or written to its end before the runtime
+// exits. Error: kInvalidArgument.
+absl::StatusOr<pid_t> ParsePidFile(std::string_view text);
 
 }  // namespace wisp
 

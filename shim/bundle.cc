@@ -9,10 +9,9 @@
 
 #include <limits>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
 #include "fmt/format.h"
 #include "process/fd.h"
+#include "process/pidfd.h"
 
 namespace wisp {
 namespace {
@@ -138,20 +137,6 @@ absl::StatusOr<ExitRecord> Bundle::WriteExitRecordIfNone(
 absl::StatusOr<ExitRecord> Bundle::ReadExitRecord() const {
   ASSIGN_OR_RETURN(std::string text, ReadFile(Path("exit.json"), kSmallFile));
   return ParseExitRecord(text);
-}
-
-absl::StatusOr<pid_t> ParsePidFile(std::string_view text) {
-  uint32_t pid = 0;
-  bool digits = !text.empty();
-  for (const char c : text) {
-    digits = digits && absl::ascii_isdigit(static_cast<unsigned char>(c));
-  }
-  if (!digits || !absl::SimpleAtoi(std::string(text), &pid) || pid == 0 ||
-      pid > static_cast<uint32_t>(std::numeric_limits<pid_t>::max())) {
-    return absl::InvalidArgumentError(
-        fmt::format("\"{}\" is no pid", text.substr(0, 32)));
-  }
-  return static_cast<pid_t>(pid);
 }
 
 std::string FormatOptionsJson(const RuncOptions& options) {

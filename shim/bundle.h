@@ -74,9 +74,6 @@ class Bundle {
   std::string directory_;
 };
 
-// Content of a pid file. Go trims nothing, so nothing but digits is a pid.
-absl::StatusOr<pid_t> ParsePidFile(std::string_view text);
-
 // Go's keys, without those whose value is zero: `{}` for the defaults.
 std::string FormatOptionsJson(const RuncOptions& options);
 // Unknown keys are passed over. Error: kInvalidArgument.

@@ -1,6 +1,7 @@
 #include "shim/call.h"
 
 #include "fmt/format.h"
+#include "process/json.h"
 
 namespace wisp {
 namespace {
@@ -28,54 +29,11 @@ std::string_view ClassText(absl::StatusCode code) {
   }
 }
 
-// Length of the valid UTF-8 sequence at the start of `text`, 0 if there is
-// none.
-size_t SequenceLength(std::string_view text) {
-  const auto byte = [&text](size_t i) {
-    return static_cast<unsigned char>(text[i]);
-  };
-  const unsigned char first = byte(0);
-  if (first < 0x80) return 1;
-  size_t length;
-  unsigned char low = 0x80;
-  unsigned char high = 0xBF;
-  if (first >= 0xC2 && first <= 0xDF) {
-    length = 2;
-  } else if (first >= 0xE0 && first <= 0xEF) {
-    length = 3;
-    if (first == 0xE0) low = 0xA0;   // overlong
-    if (first == 0xED) high = 0x9F;  // surrogates
-  } else if (first >= 0xF0 && first <= 0xF4) {
-    length = 4;
-    if (first == 0xF0) low = 0x90;
-    if (first == 0xF4) high = 0x8F;  // beyond U+10FFFF
-  } else {
-    return 0;
-  }
-  if (text.size() < length || byte(1) < low || byte(1) > high) return 0;
-  for (size_t i = 2; i < length; ++i) {
-    if (byte(i) < 0x80 || byte(i) > 0xBF) return 0;
-  }
-  return length;
-}
-
-std::string ValidUtf8(std::string_view text) {
-  std::string valid;
-  valid.reserve(text.size());
-  while (!text.empty()) {
-    const size_t length = SequenceLength(text);
-    valid.append(length == 0 ? std::string_view("\uFFFD")
-                             : text.substr(0, length));
-    text.remove_prefix(length == 0 ? 1 : length);
-  }
-  return valid;
-}
-
 }  // namespace
 
 absl::Status WireStatus(const absl::Status& status) {
   if (status.ok()) return status;
-  std::string message = ValidUtf8(Message(status));
+  std::string message = WithValidUtf8(Message(status));
   const std::string_view suffix = ClassText(status.code());
   if (!suffix.empty() && !message.ends_with(suffix)) {
     message = message.empty() ? std::string(suffix)

@@ -7,6 +7,7 @@
 
 #include "process/json.h"
 #include "process/status_macros.h"
+#include "process/pidfd.h"
 #include "shim/bundle.h"
 #include "shim/exit_record.h"
 

@@ -9,6 +9,7 @@
 
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
+#include "process/pidfd.h"
 #include "process/fd.h"
 #include "test/process/testing.h"
 
