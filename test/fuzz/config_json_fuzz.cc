@@ -6,8 +6,8 @@
 #include <string_view>
 
 #include "process/json.h"
-#include "process/status_macros.h"
 #include "process/pidfd.h"
+#include "process/status_macros.h"
 #include "shim/bundle.h"
 #include "shim/exit_record.h"
 

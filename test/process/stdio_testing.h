@@ -155,8 +155,7 @@ class StdioTestBase : public testing::Test {
   std::unique_ptr<Reaper> reaper_;
   StdioOptions options_;
   std::unique_ptr<Stdio> stdio_;
-  std::unique_ptr<DetachedStdio> detached_ =
-      std::make_unique<DetachedStdio>();
+  std::unique_ptr<DetachedStdio> detached_ = std::make_unique<DetachedStdio>();
   Reaper::Child child_;
   std::optional<ExitStatus> exit_;
   std::vector<std::string> troubles_;

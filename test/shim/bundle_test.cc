@@ -9,8 +9,8 @@
 
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
-#include "process/pidfd.h"
 #include "process/fd.h"
+#include "process/pidfd.h"
 #include "test/process/testing.h"
 
 namespace wisp {
