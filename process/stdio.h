@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -202,30 +201,6 @@ class Stdio {
   EventLoop::TimerHandle drain_timer_;
   absl::AnyInvocable<void() &&> on_finished_;
   const std::shared_ptr<Stdio*> self_;  // its weak copies outlive us
-};
-
-// Stdio whose processes are gone, and deleted: what of it is still on its way
-// to a client, and loggers that write the end of their logs. The shim stays for
-// their sake.
-class DetachedStdio {
- public:
-  // Drains it if that was not asked for yet. The loop and reaper of what it
-  // holds must outlive it.
-  void Take(std::unique_ptr<Stdio> stdio);
-  size_t size() const { return stdios_.size(); }
-  // Sums of those that are gone.
-  const StdioCounters& counters() const { return counters_; }
-  // Called whenever the last one goes.
-  void SetOnEmpty(absl::AnyInvocable<void()> on_empty) {
-    on_empty_ = std::move(on_empty);
-  }
-
- private:
-  void Release(std::list<std::unique_ptr<Stdio>>::iterator stdio);
-
-  std::list<std::unique_ptr<Stdio>> stdios_;
-  StdioCounters counters_;
-  absl::AnyInvocable<void()> on_empty_;
 };
 
 }  // namespace wisp

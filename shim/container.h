@@ -17,6 +17,7 @@
 #include "cgroups/host.h"
 #include "cgroups/oom_watch.h"
 #include "mount/options.h"
+#include "process/detached_stdio.h"
 #include "process/event_loop.h"
 #include "process/exec_process.h"
 #include "process/init_process.h"

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/time/time.h"
+#include "process/detached_stdio.h"
 #include "process/event_loop.h"
 #include "process/fd.h"
 #include "process/reaper.h"

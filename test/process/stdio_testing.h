@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "process/detached_stdio.h"
 #include "process/fd.h"
 #include "process/reaper.h"
 #include "process/spawn.h"
