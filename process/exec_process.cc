@@ -57,8 +57,12 @@ void ExecProcess::Start(const std::vector<std::string>& extra_env,
     return;
   }
   starting_ = true;
-  launch_ = std::make_unique<Launch>(loop_, reaper_, *stdio_, kTexts,
-                                     pid_file(), [this](ExitStatus status) {
+  launch_ = std::make_unique<Launch>(reaper_, *stdio_, kTexts, pid_file(),
+                                     [this](ExitStatus status) {
+                                       // Killed because it did not come up
+                                       // properly: nobody was told of it.
+                                       if (!launch_->active() && pid_ == 0)
+                                         return;
                                        death_ = status;
                                        if (stdio_ != nullptr)
                                          stdio_->ProcessExited();

@@ -23,8 +23,7 @@ RuncRunOptions With(const InitProcess::Environment& extra_env) {
 
 InitProcess::InitProcess(EventLoop& loop, Reaper& reaper, RuncDriver& driver,
                          std::unique_ptr<Stdio> stdio, OnDeath on_death)
-    : loop_(loop),
-      reaper_(reaper),
+    : reaper_(reaper),
       driver_(driver),
       stdio_(std::move(stdio)),
       on_death_(std::move(on_death)),
@@ -59,8 +58,8 @@ bool InitProcess::runtime_ran() const {
 }
 
 void InitProcess::Create(const Environment& extra_env, DoneStatus done) {
-  launch_ = std::make_unique<Launch>(loop_, reaper_, *stdio_, kTexts,
-                                     pid_file(), DeathCallback());
+  launch_ = std::make_unique<Launch>(reaper_, *stdio_, kTexts, pid_file(),
+                                     DeathCallback());
   launch_->Run(
       With(extra_env),
       [this](const RuncRunOptions& options, DoneStatus ran) {
@@ -75,6 +74,7 @@ void InitProcess::Create(const Environment& extra_env, DoneStatus done) {
 void InitProcess::OnLaunched(absl::StatusOr<Reaper::Child> child,
                              InitState next, DoneStatus done) {
   starting_ = false;
+  start_cancelled_ = absl::OkStatus();
   if (!child.ok()) {
     death_.reset();  // of a process that nobody was told of
     std::move(done)(child.status());
@@ -109,8 +109,8 @@ void InitProcess::Start(const Environment& extra_env, DoneStatus done) {
       return;
     }
     if (state_ == InitState::kCreatedCheckpoint) {
-      launch_ = std::make_unique<Launch>(loop_, reaper_, *stdio_, kTexts,
-                                         pid_file(), DeathCallback());
+      launch_ = std::make_unique<Launch>(reaper_, *stdio_, kTexts, pid_file(),
+                                         DeathCallback());
       launch_->Run(
           With(extra_env),
           [this](const RuncRunOptions& options, DoneStatus ran) {
@@ -127,6 +127,7 @@ void InitProcess::Start(const Environment& extra_env, DoneStatus done) {
         With(extra_env), [this, turn = std::move(turn),
                           done = std::move(done)](absl::Status status) mutable {
           starting_ = false;
+          start_cancelled_ = absl::OkStatus();  // it was for this one
           if (status.ok()) state_ = InitState::kRunning;
           std::move(done)(status);
         });

@@ -98,7 +98,6 @@ class InitProcess final {
   std::string pid_file() const;
   Reaper::OnExit DeathCallback();
 
-  EventLoop& loop_;
   Reaper& reaper_;
   RuncDriver& driver_;
   std::unique_ptr<Stdio> stdio_;

@@ -1,6 +1,7 @@
 #include "process/launch.h"
 
 #include <signal.h>
+#include <unistd.h>
 
 #include <utility>
 
@@ -21,10 +22,9 @@ absl::StatusOr<pid_t> ReadPidFile(const std::string& path) {
 
 }  // namespace
 
-Launch::Launch(EventLoop& loop, Reaper& reaper, Stdio& stdio, Texts texts,
-               std::string pid_file, Reaper::OnExit on_death)
-    : loop_(loop),
-      reaper_(reaper),
+Launch::Launch(Reaper& reaper, Stdio& stdio, Texts texts, std::string pid_file,
+               Reaper::OnExit on_death)
+    : reaper_(reaper),
       stdio_(stdio),
       texts_(texts),
       pid_file_(std::move(pid_file)),
@@ -51,6 +51,8 @@ void Launch::OnPrepared(const absl::Status& status) {
   options_.console_socket = stdio_.console_socket();
   // From here on a stranger that turns up dead may be the process itself.
   guard_ = reaper_.GuardNewChildren();
+  // What an earlier attempt has left is not of this one.
+  unlink(pid_file_.c_str());
   runtime_ran_ = true;
   running_ = std::move(command_)(
       options_, [this](absl::Status result) { OnCommandDone(result); });
@@ -59,7 +61,10 @@ void Launch::OnPrepared(const absl::Status& status) {
 }
 
 void Launch::OnCommandDone(const absl::Status& status) {
-  absl::Status adopted = status.ok() ? AdoptByFile() : status;
+  // Also after a failure: a runtime that was killed late has left the process
+  // behind, and Fail() can kill only what it knows.
+  absl::Status adopted = AdoptByFile();
+  if (!status.ok()) adopted = status;
   guard_.Reset();
   if (!cancelled_.ok()) return Fail(cancelled_);
   if (!adopted.ok()) return Fail(std::move(adopted));

@@ -6,7 +6,6 @@
 #include <string_view>
 
 #include "absl/functional/any_invocable.h"
-#include "process/event_loop.h"
 #include "process/reaper.h"
 #include "process/runc.h"
 #include "process/status_macros.h"
@@ -36,8 +35,8 @@ class Launch {
   // The references must outlive the launch; `stdio` is prepared and connected.
   // `on_death` is called when the process is dead, perhaps before Run() is
   // done, and also for one that Run() then reports as failed.
-  Launch(EventLoop& loop, Reaper& reaper, Stdio& stdio, Texts texts,
-         std::string pid_file, Reaper::OnExit on_death);
+  Launch(Reaper& reaper, Stdio& stdio, Texts texts, std::string pid_file,
+         Reaper::OnExit on_death);
 
   // `done` gets the adopted child. It is called once, unless this is destroyed
   // before.
@@ -58,7 +57,6 @@ class Launch {
   void OnConnected(const absl::Status& status);
   void Fail(absl::Status status);
 
-  EventLoop& loop_;
   Reaper& reaper_;
   Stdio& stdio_;
   const Texts texts_;

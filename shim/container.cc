@@ -92,7 +92,16 @@ absl::StatusOr<std::unique_ptr<Stdio>> Container::MakeStdio(
   return stdio;
 }
 
-void Container::DetachStdio() { context_.detached.Take(init_->TakeStdio()); }
+void Container::OnDeleted() {
+  context_.detached.Take(init_->TakeStdio());
+  // Execs that nobody has deleted go as well; those that never ran have no exit
+  // that their waiters could wait for.
+  for (const auto& [id, exec] : std::map(execs_)) {
+    if (exec->state() == ExecState::kCreated && !exec->starting()) {
+      exec->waiters().Release(ExitStatus());
+    }
+  }
+}
 
 void Container::MarkCreated() {
   LoadCgroup();

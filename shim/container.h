@@ -116,8 +116,9 @@ class Container final : public std::enable_shared_from_this<Container> {
   // All processes, by the host's pids. Never empty, but for a checkpoint that
   // has not been restored.
   void Pids(Done<std::vector<pid_t>> done);
-  // After its deletion: output that is still on its way goes its own way.
-  void DetachStdio();
+  // After its deletion: output that is still on its way goes its own way, and
+  // nobody waits any more for execs that were never started.
+  void OnDeleted();
 
   // The exec that has this pid now; null if none.
   const ExecProcess* ExecOfPid(pid_t pid) const;

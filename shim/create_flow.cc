@@ -7,6 +7,7 @@
 
 #include "fmt/format.h"
 #include "shim/log.h"
+#include "shim/mount_helper.h"
 #include "shim/runtime_state.h"
 
 namespace wisp {
@@ -53,9 +54,12 @@ absl::Status CreateFlow::WriteFiles() {
 void CreateFlow::Mount() {
   context_.loop.Offload(
       [rootfs = container_->bundle().rootfs(),
-       mounts = container_->config().rootfs, stop = stop_mounting_] {
+       mounts = container_->config().rootfs, stop = stop_mounting_,
+       helper =
+           MakeMountHelperRunner(context_.loop, context_.reaper)]() mutable {
         MountContext context;
         context.cancelled = stop.get();
+        context.run_helper = &helper;
         return MountAll(rootfs, mounts, context);
       },
       [self = shared_from_this()](MountedRootfs mounted) {
@@ -143,8 +147,11 @@ void CreateFlow::Unmount() {
     return;
   }
   context_.loop.Offload(
-      [points = mount_points_] {
-        return UnmountInReverse(points, MountContext());
+      [points = mount_points_, helper = MakeMountHelperRunner(
+                                   context_.loop, context_.reaper)]() mutable {
+        MountContext context;
+        context.run_helper = &helper;
+        return UnmountInReverse(points, context);
       },
       [self = shared_from_this()](const absl::Status& unmounted) {
         if (!unmounted.ok()) {

@@ -4,6 +4,7 @@
 
 #include "mount/rootfs.h"
 #include "shim/log.h"
+#include "shim/mount_helper.h"
 
 namespace wisp {
 
@@ -70,8 +71,12 @@ void DeleteFlow::Unmount() {
     return;
   }
   context_.loop.Offload(
-      [rootfs = container_->bundle().rootfs()] {
-        return UnmountRootfs(rootfs, MountContext());
+      [rootfs = container_->bundle().rootfs(),
+       helper =
+           MakeMountHelperRunner(context_.loop, context_.reaper)]() mutable {
+        MountContext context;
+        context.run_helper = &helper;
+        return UnmountRootfs(rootfs, context);
       },
       [self = shared_from_this()](const absl::Status& status) {
         self->OnUnmounted(status);
@@ -94,7 +99,7 @@ void DeleteFlow::FinishWhenDrained() {
   InitProcess& init = container_->init();
   init.MarkDeleted();
   init.waiters().Release(ExitStatus());  // of one that was never restored
-  container_->DetachStdio();
+  container_->OnDeleted();
   std::exchange(done_, nullptr)(
       ExitInfo{init.pid(), init.death().value_or(ExitStatus())});
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "fmt/format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -21,6 +22,7 @@ using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::IsSupersetOf;
+using ::testing::Not;
 
 constexpr uint32_t kCreated = 1;
 constexpr uint32_t kRunning = 2;
@@ -343,6 +345,96 @@ TEST_F(TaskTest, EndsACreateWhoseConnectionIsLost) {
   EXPECT_TRUE(shim().Create("c1").ok());
 }
 
+TEST_F(TaskTest, LeavesNoProcessOfAnExecWhoseStartIsGivenUp) {
+  Run("c1", {"sleep", "1000"});
+  ASSERT_TRUE(shim().Exec("c1", "e1", {"sleep", "1000"}).ok());
+  // The process is there, but the runtime does not end.
+  shim().CloseGate("exec.e1.after");
+  api::StartRequest start;
+  start.set_id("c1");
+  start.set_exec_id("e1");
+  const auto pending =
+      shim().StartCall("Start", start, absl::Milliseconds(500));
+  pid_t pid = 0;
+  ASSERT_TRUE(shim().RunUntil([this, &pid] {
+    const absl::StatusOr<std::string> text =
+        ReadFile(shim().directory() + "/bundles/c1/e1.pid");
+    return text.ok() && absl::SimpleAtoi(*text, &pid);
+  }));
+  shim().Await(*pending);
+  EXPECT_EQ(pending->result.status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(shim().RunUntil([pid] { return kill(pid, 0) != 0; }));
+  shim().OpenGate("exec.e1.after");
+  EXPECT_TRUE(shim().Delete("c1", "e1").ok());
+  EXPECT_EQ(StatusOf("c1"), kRunning);
+  EXPECT_THAT(shim().EventTexts(),
+              ElementsAre("create c1", "start c1", "exec-added c1/e1"));
+}
+
+TEST_F(TaskTest, TellsNoExitOfAnExecWhoseStdioNobodyOpens) {
+  Run("c1", {"sleep", "1000"});
+  const std::string fifo = shim().directory() + "/bundles/c1/out";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  api::ExecProcessRequest exec;
+  exec.set_id("c1");
+  exec.set_exec_id("e1");
+  exec.set_stdout(fifo);
+  exec.mutable_spec()->set_value(R"({"args":["sleep","1000"]})");
+  ASSERT_TRUE(shim().Call<Empty>("Exec", exec).ok());
+  api::StartRequest start;
+  start.set_id("c1");
+  start.set_exec_id("e1");
+  EXPECT_EQ(
+      shim()
+          .Call<api::StartResponse>("Start", start, absl::Milliseconds(300))
+          .status()
+          .code(),
+      absl::StatusCode::kDeadlineExceeded);
+  const absl::StatusOr<api::WaitResponse> exit = shim().Wait("c1", "e1");
+  ASSERT_TRUE(exit.ok()) << exit.status();
+  EXPECT_EQ(exit->exited_at().seconds(), kGoZeroSeconds);
+  EXPECT_EQ(StatusOf("c1", "e1"), kCreated);
+  // Whatever could be told of it comes before this.
+  ASSERT_TRUE(shim().Kill("c1", SIGKILL).ok());
+  EXPECT_TRUE(shim().AwaitEvent("exit c1 137"));
+  EXPECT_THAT(
+      shim().EventTexts(),
+      ElementsAre("create c1", "start c1", "exec-added c1/e1", "exit c1 137"));
+}
+
+TEST_F(TaskTest, AnswersWhoWaitsForAnExecThatGoesWithItsTask) {
+  Run("c2", {"sleep", "1000"});
+  ASSERT_TRUE(shim().Exec("c2", "e1", {"true"}).ok());
+  api::WaitRequest wait;
+  wait.set_id("c2");
+  wait.set_exec_id("e1");
+  const auto waiting = shim().StartCall("Wait", wait);
+  ASSERT_TRUE(shim().Kill("c2", SIGKILL).ok());
+  ASSERT_TRUE(shim().Wait("c2").ok());
+  EXPECT_FALSE(waiting->done);
+  ASSERT_TRUE(shim().Delete("c2").ok());
+  shim().Await(*waiting);
+  EXPECT_TRUE(waiting->result.ok()) << waiting->result.status();
+}
+
+TEST_F(TaskTest, StartsATaskWhoseFirstStartWasGivenUp) {
+  Make("c1", {"sleep", "1000"});
+  shim().CloseGate("start.c1.before");
+  api::StartRequest start;
+  start.set_id("c1");
+  EXPECT_EQ(
+      shim()
+          .Call<api::StartResponse>("Start", start, absl::Milliseconds(300))
+          .status()
+          .code(),
+      absl::StatusCode::kDeadlineExceeded);
+  shim().OpenGate("start.c1.before");
+  const absl::StatusOr<uint32_t> pid = shim().StartTask("c1");
+  EXPECT_TRUE(pid.ok()) << pid.status();
+  EXPECT_EQ(StatusOf("c1"), kRunning);
+}
+
 TEST_F(TaskTest, AnswersObserversWhileTheRuntimeHangs) {
   Run("c1", {"sleep", "1000"});
   Run("c2", {"sleep", "1000"});
@@ -493,6 +585,41 @@ TEST_F(TaskTest, KeepsEventsForAContainerdThatDoesNotAnswer) {
   EXPECT_TRUE(shim().AwaitEvent("exit c1/e29 0"));
   EXPECT_THAT(shim().EventTexts(),
               IsSupersetOf({"create c1", "start c1", "exec-started c1/e0"}));
+}
+
+TEST_F(TaskTest, MountsARootfsThroughAHelperAndUnmountsItAgain) {
+  // In the place of mount.fuse3, which makes a mount from SOURCE to TARGET.
+  const std::string bin = shim().directory() + "/control/bin";
+  ASSERT_EQ(mkdir(bin.c_str(), 0700), 0);
+  ASSERT_TRUE(WriteFileAtomically(
+                  shim().path_directory() + "/mount.fuse3",
+                  "#!/bin/sh\n[ \"$4\" = allow_other ] && [ \"$6\" = demo ] && "
+                  "exec mount --bind \"$1\" \"$2\"\n",
+                  0700, false)
+                  .ok());
+  const std::string bundle = shim().MakeBundle("c1", {"true"});
+  api::CreateTaskRequest request = shim().CreateRequest("c1");
+  containerd::types::Mount* const mount = request.add_rootfs();
+  mount->set_type("fuse3.demo");
+  mount->set_source(bin);
+  mount->add_options("allow_other");
+  const absl::Status created =
+      shim().Call<api::CreateTaskResponse>("Create", request).status();
+  ASSERT_TRUE(created.ok()) << created;
+  EXPECT_THAT(*ReadFile("/proc/self/mountinfo"),
+              HasSubstr(bundle + "/rootfs "));
+  ASSERT_TRUE(shim().Delete("c1").ok());
+  EXPECT_THAT(*ReadFile("/proc/self/mountinfo"),
+              Not(HasSubstr(bundle + "/rootfs ")));
+
+  mount->set_source("/nowhere");
+  shim().MakeBundle("c2", {"true"});
+  request.set_id("c2");
+  request.set_bundle(shim().directory() + "/bundles/c2");
+  EXPECT_THAT(
+      Text(shim().Call<api::CreateTaskResponse>("Create", request).status()),
+      AllOf(HasSubstr("2: failed to mount rootfs component: mount helper"),
+            HasSubstr("/nowhere")));
 }
 
 TEST_F(TaskTest, SurvivesNonsense) {

@@ -7,7 +7,10 @@
 //                          then go on (before anything is done)
 //   V.I.after, V.after     the same, when all is done but the exit
 //   V.I.fail, V.fail       log the content as an error and exit with 1
+//   exec.I.outside         the process stays out of the container's pid
+//                          namespace, so that it can outlive init
 //   calls                  gets a line for each run: V I PID
+//   gates                  gets a line for each wait: the gate's name
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -103,9 +106,19 @@ std::string Control(const Command& command, std::string_view what) {
   return "";
 }
 
+void AppendLine(const std::string& path, std::string_view line) {
+  if (path.empty()) return;
+  if (absl::StatusOr<UniqueFd> file =
+          OpenFd(path, O_WRONLY | O_APPEND | O_CREAT, 0600);
+      file.ok()) {
+    (void)WriteAll(file->get(), fmt::format("{}\n", line));
+  }
+}
+
 void Pass(const Command& command, std::string_view gate) {
   const std::string path = Control(command, gate);
   if (path.empty()) return;
+  AppendLine(ControlPath("gates"), path.substr(path.rfind('/') + 1));
   // Opened without waiting: who has opened the gate just now has no more end.
   const absl::StatusOr<UniqueFd> fifo = OpenFd(path, O_RDONLY | O_NONBLOCK);
   if (!fifo.ok()) return;
@@ -152,6 +165,38 @@ void WritePidFile(const Command& command, pid_t pid) {
   }
 }
 
+// A child that does nothing before its parent has taken note of it: whoever
+// kills the runtime in between has killed both. `body` does not return.
+template <typename Body>
+pid_t ForkHeld(UniqueFd* release, Body body) {
+  absl::StatusOr<Pipe> hold = MakePipe();
+  if (!hold.ok()) return -1;
+  const pid_t pid = fork();
+  if (pid == 0) {
+    hold->write_end.Reset();
+    const absl::StatusOr<std::string> go = ReadAll(hold->read_end.get());
+    if (!go.ok() || go->empty()) _exit(1);
+    setsid();
+    body();
+    _exit(127);
+  }
+  *release = std::move(hold->write_end);
+  return pid;
+}
+
+// Lives, and is what it was: a child of the shim, as we are.
+bool IsAlive(pid_t pid) {
+  const absl::StatusOr<std::string> stat =
+      ReadFile(fmt::format("/proc/{}/stat", pid));
+  if (!stat.ok()) return false;
+  const size_t name_end = stat->rfind(')');
+  char state = 'X';
+  int parent = 0;
+  return name_end != std::string::npos &&
+         sscanf(stat->c_str() + name_end + 1, " %c %d", &state, &parent) == 2 &&
+         state != 'Z' && state != 'X' && parent == getppid();
+}
+
 void Create(const Command& command) {
   mkdir(command.root.c_str(), 0700);
   if (mkdir(command.state().c_str(), 0700) != 0) {
@@ -173,16 +218,17 @@ void Create(const Command& command) {
   const std::string start = command.state() + "/start";
   mkfifo(start.c_str(), 0600);
   if (unshare(CLONE_NEWPID) != 0) Die(command, "unshare");
-  const pid_t pid = fork();
-  if (pid == 0) {
-    setsid();
+  UniqueFd release;
+  const pid_t pid = ForkHeld(&release, [&start, &spec] {
     const absl::StatusOr<UniqueFd> go = OpenFd(start, O_RDONLY);
     if (go.ok()) (void)ReadAll(go->get());
     Become((*spec)["process"]);
-  }
+  });
+  if (pid < 0) Die(command, "fork");
   (void)WriteFileAtomically(command.state() + "/pid", std::to_string(pid), 0600,
                             false);
   WritePidFile(command, pid);
+  (void)WriteAll(release.get(), "go");
 }
 
 void Start(const Command& command) {
@@ -207,13 +253,15 @@ void Exec(const Command& command) {
   if (!process.ok()) Die(command, Message(process.status()));
   const absl::StatusOr<UniqueFd> space =
       OpenFd(fmt::format("/proc/{}/ns/pid", InitOf(command)), O_RDONLY);
-  if (!space.ok() || setns(space->get(), CLONE_NEWPID) != 0) {
+  const bool outside = !Control(command, "outside").empty();
+  if (!space.ok() || (!outside && setns(space->get(), CLONE_NEWPID) != 0)) {
     Die(command, "cannot exec in a stopped container");
   }
-  const pid_t pid = fork();
+  UniqueFd release;
+  const pid_t pid = ForkHeld(&release, [&process] { Become(process->view()); });
   if (pid < 0) Die(command, "cannot exec in a stopped container");
-  if (pid == 0) Become(process->view());
   WritePidFile(command, pid);
+  (void)WriteAll(release.get(), "go");
 }
 
 void Kill(const Command& command) {
@@ -239,6 +287,8 @@ void Delete(const Command& command) {
       pollfd dead = {.fd = pidfd.get(), .events = POLLIN, .revents = 0};
       poll(&dead, 1, 10'000);
     }
+  } else if (IsAlive(pid)) {
+    Die(command, "cannot delete container that is not stopped: running");
   }
   for (const char* file : {"/state.json", "/pid", "/start"}) {
     unlink((command.state() + file).c_str());
@@ -248,14 +298,8 @@ void Delete(const Command& command) {
 
 int Main(int argc, char** argv) {
   const Command command = Parse(argc, argv);
-  if (const std::string calls = ControlPath("calls"); !calls.empty()) {
-    if (absl::StatusOr<UniqueFd> file =
-            OpenFd(calls, O_WRONLY | O_APPEND | O_CREAT, 0600);
-        file.ok()) {
-      (void)WriteAll(file->get(), fmt::format("{} {} {}\n", command.verb,
-                                              command.subject(), getpid()));
-    }
-  }
+  AppendLine(ControlPath("calls"), fmt::format("{} {} {}", command.verb,
+                                               command.subject(), getpid()));
   Pass(command, "before");
   if (const std::string fail = Control(command, "fail"); !fail.empty()) {
     const absl::StatusOr<std::string> why = ReadFile(fail);

@@ -121,7 +121,7 @@ absl::Status TestShim::SetUp(const std::string& runtime) {
   runtime_ = runtime;
   for (const std::string& part :
        {std::string("/control"), std::string("/s"), std::string("/bundles"),
-        std::string("/runtime")}) {
+        std::string("/runtime"), std::string("/bin")}) {
     mkdir((directory_ + part).c_str(), 0700);
   }
   signal(SIGPIPE, SIG_IGN);
@@ -220,7 +220,10 @@ absl::StatusOr<std::string> TestShim::RunAction(const std::string& id,
                   "-id",
                   id,
                   "-debug"};
-  options.env = EnvironmentWithout({"TTRPC_ADDRESS"});
+  options.env = EnvironmentWithout({"TTRPC_ADDRESS", "PATH"});
+  const char* const path = getenv("PATH");
+  options.env.push_back(fmt::format("PATH={}:{}", path_directory(),
+                                    path == nullptr ? "/usr/bin:/bin" : path));
   options.env.push_back("TTRPC_ADDRESS=" + directory_ + "/e.ttrpc");
   options.env.push_back("FAKE_RUNC_CONTROL=" + control());
   options.directory = directory_ + "/bundles/" + id;

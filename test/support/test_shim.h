@@ -50,6 +50,8 @@ class TestShim {
 
   EventLoop& loop() { return *loop_; }
   const std::string& directory() const { return directory_; }
+  // First in the shim's $PATH.
+  std::string path_directory() const { return directory_ + "/bin"; }
   // For $FAKE_RUNC_CONTROL.
   std::string control() const { return directory_ + "/control"; }
   std::string socket() const { return socket_; }
