@@ -96,6 +96,7 @@ void CreateFlow::RunRuntime() {
     Finish();
     return;
   }
+  runtime_knew_ = LookAtRuntime().exists;
   container_->init().Create(extra_env_,
                             [self = shared_from_this()](absl::Status status) {
                               self->OnRuntimeDone(status);
@@ -129,16 +130,24 @@ void CreateFlow::Undo(absl::Status status) {
       });
 }
 
+RuntimeState CreateFlow::LookAtRuntime() const {
+  const ContainerConfig& config = container_->config();
+  return InspectRuntimeState(
+      fmt::format("{}/{}", config.options.RootOf(context_.namespace_name),
+                  config.id),
+      config.bundle, container_->bundle(), context_.cgroups);
+}
+
 bool CreateFlow::RuntimeHasOurs() const {
   // Another daemon may have a container of this id; that it has was perhaps the
   // very reason of our failure.
-  const ContainerConfig& config = container_->config();
-  return InspectRuntimeState(
-             fmt::format("{}/{}",
-                         config.options.RootOf(context_.namespace_name),
-                         config.id),
-             config.bundle, container_->bundle(), context_.cgroups)
-      .ours;
+  const RuntimeState state = LookAtRuntime();
+  if (state.ours || !state.bundle.empty()) return state.ours;
+  // A runtime that was killed early leaves a directory that does not say whose
+  // it is: ours, if it was not there before.
+  const bool killed =
+      absl::IsCancelled(failure_) || absl::IsDeadlineExceeded(failure_);
+  return killed && state.exists && !runtime_knew_;
 }
 
 void CreateFlow::Unmount() {

@@ -10,6 +10,7 @@
 #include "mount/rootfs.h"
 #include "process/status_macros.h"
 #include "shim/container.h"
+#include "shim/runtime_state.h"
 
 namespace wisp {
 
@@ -37,6 +38,7 @@ class CreateFlow : public std::enable_shared_from_this<CreateFlow> {
   void RunRuntime();
   void OnRuntimeDone(const absl::Status& status);
   void Undo(absl::Status status);
+  RuntimeState LookAtRuntime() const;
   bool RuntimeHasOurs() const;
   void Unmount();
   void Finish();
@@ -47,6 +49,7 @@ class CreateFlow : public std::enable_shared_from_this<CreateFlow> {
   DoneStatus done_;
   absl::Status cancelled_;
   absl::Status failure_;
+  bool runtime_knew_ = false;  // a container of this id, before we ran it
   // Read by the thread that mounts.
   const std::shared_ptr<std::atomic<bool>> stop_mounting_ =
       std::make_shared<std::atomic<bool>>(false);
