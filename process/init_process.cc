@@ -129,6 +129,7 @@ void InitProcess::Start(const Environment& extra_env, DoneStatus done) {
           starting_ = false;
           start_cancelled_ = absl::OkStatus();  // it was for this one
           if (status.ok()) state_ = InitState::kRunning;
+          start_failed_ = !status.ok();
           std::move(done)(status);
         });
   });
@@ -216,7 +217,9 @@ void InitProcess::Delete(const Environment& extra_env, DoneStatus done) {
           return;
         }
         driver_.Delete(
-            /*force=*/false, With(extra_env),
+            // A start that was given up may have got through all the same;
+            // without force the runtime would then refuse.
+            /*force=*/start_failed_, With(extra_env),
             [turn = std::move(turn), done = std::move(done)](
                 absl::Status status) mutable { std::move(done)(status); });
       });

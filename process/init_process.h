@@ -115,6 +115,7 @@ class InitProcess final {
   std::unique_ptr<Launch> launch_;
   RuncRun start_;
   absl::Status start_cancelled_;
+  bool start_failed_ = false;  // so it may run, whatever `state_` says
 };
 
 }  // namespace wisp

@@ -423,16 +423,36 @@ TEST_F(TaskTest, StartsATaskWhoseFirstStartWasGivenUp) {
   shim().CloseGate("start.c1.before");
   api::StartRequest start;
   start.set_id("c1");
-  EXPECT_EQ(
-      shim()
-          .Call<api::StartResponse>("Start", start, absl::Milliseconds(300))
-          .status()
-          .code(),
-      absl::StatusCode::kDeadlineExceeded);
+  const auto lost = shim().StartCall("Start", start);
+  ASSERT_TRUE(shim().AwaitRuntimeCall("start c1"));
+  shim().client().Disconnect();
+  // Answered on a new connection: the shim has seen the end of the old one, and
+  // has killed the runtime at its gate.
+  ASSERT_EQ(StatusOf("c1"), kCreated);
   shim().OpenGate("start.c1.before");
   const absl::StatusOr<uint32_t> pid = shim().StartTask("c1");
   EXPECT_TRUE(pid.ok()) << pid.status();
   EXPECT_EQ(StatusOf("c1"), kRunning);
+}
+
+TEST_F(TaskTest, DeletesATaskWhoseStartWasGivenUpAfterItHadStarted) {
+  Make("c1", {"sleep", "1000"});
+  shim().CloseGate("start.c1.after");
+  api::StartRequest start;
+  start.set_id("c1");
+  const auto lost = shim().StartCall("Start", start);
+  ASSERT_TRUE(shim().AwaitRuntimeCall("start c1"));
+  // The fifo of a container that has started is gone.
+  const std::string fifo =
+      shim().directory() + "/runtime/" + shim().namespace_name() + "/c1/start";
+  ASSERT_TRUE(
+      shim().RunUntil([&fifo] { return access(fifo.c_str(), F_OK) != 0; }));
+  shim().client().Disconnect();
+  ASSERT_EQ(StatusOf("c1"), kCreated);
+  shim().OpenGate("start.c1.after");
+  const absl::StatusOr<api::DeleteResponse> deleted = shim().Delete("c1");
+  ASSERT_TRUE(deleted.ok()) << deleted.status();
+  EXPECT_EQ(deleted->exit_status(), 137u);
 }
 
 TEST_F(TaskTest, AnswersObserversWhileTheRuntimeHangs) {
@@ -467,6 +487,8 @@ TEST_F(TaskTest, RunsADeleteOnceHoweverManyAsk) {
   api::DeleteRequest request;
   request.set_id("c1");
   const auto joined = shim().StartCall("Delete", request);
+  // Calls of one connection are taken in their order: the shim has it.
+  ASSERT_TRUE(shim().State("c1").ok());
   shim().OpenGate("delete.c1.before");
   shim().Await(*joined);
   EXPECT_TRUE(joined->result.ok()) << joined->result.status();
