@@ -301,6 +301,8 @@ void Container::DeleteExec(const std::string& exec_id, Done<ExitInfo> done) {
     std::move(done)(allowed);
     return;
   }
+  // One that never ran must not begin to while it is being taken apart.
+  if (exec->state() == ExecState::kCreated) exec->MarkDeleted();
   exec->stdio().Drain([self = shared_from_this(), exec,
                        done = std::move(done)](absl::Status) mutable {
     exec->MarkDeleted();

@@ -60,6 +60,9 @@ void DeleteFlow::AwaitExit() {
   if (waiter == 0) return;
   exit_limit_ =
       context_.loop.After(kExitLimit, [self = shared_from_this(), waiter] {
+        // Dead, it is an exec that holds its exit back, and not without limit:
+        // nothing is deleted whose exit has not been told.
+        if (self->container_->init().death().has_value()) return;
         self->container_->init().waiters().Remove(waiter);
         self->Unmount();
       });

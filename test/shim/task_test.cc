@@ -403,6 +403,28 @@ TEST_F(TaskTest, TellsNoExitOfAnExecWhoseStdioNobodyOpens) {
       ElementsAre("create c1", "start c1", "exec-added c1/e1", "exit c1 137"));
 }
 
+TEST_F(TaskTest, StartsNoExecThatIsBeingDeleted) {
+  Run("c1", {"sleep", "1000"});
+  for (int i = 0; i < 10; ++i) {
+    const std::string id = fmt::format("e{}", i);
+    ASSERT_TRUE(shim().Exec("c1", id, {"sleep", "1000"}).ok());
+    api::DeleteRequest remove;
+    remove.set_id("c1");
+    remove.set_exec_id(id);
+    api::StartRequest start;
+    start.set_id("c1");
+    start.set_exec_id(id);
+    // The second comes before the first is done.
+    const auto removed = shim().StartCall("Delete", remove);
+    const auto started = shim().StartCall("Start", start);
+    shim().Await(*removed);
+    shim().Await(*started);
+    EXPECT_TRUE(removed->result.ok()) << removed->result.status();
+    EXPECT_FALSE(started->result.ok());
+  }
+  EXPECT_EQ(StatusOf("c1"), kRunning);
+}
+
 TEST_F(TaskTest, AnswersWhoWaitsForAnExecThatGoesWithItsTask) {
   Run("c2", {"sleep", "1000"});
   ASSERT_TRUE(shim().Exec("c2", "e1", {"true"}).ok());
