@@ -268,7 +268,8 @@ void Kill(const Command& command) {
   if (access(command.state().c_str(), F_OK) != 0) {
     Die(command, "container does not exist");
   }
-  if (kill(InitOf(command), atoi(command.signal.c_str())) != 0) {
+  const pid_t pid = InitOf(command);
+  if (!IsAlive(pid) || kill(pid, atoi(command.signal.c_str())) != 0) {
     Die(command, "container not running");
   }
 }
@@ -282,7 +283,8 @@ void Delete(const Command& command) {
   const bool created = access((command.state() + "/start").c_str(), F_OK) == 0;
   if (created || command.force) {
     const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-    if (pidfd.valid()) {
+    // The number may be somebody else's by now.
+    if (pidfd.valid() && IsAlive(pid)) {
       syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
       pollfd dead = {.fd = pidfd.get(), .events = POLLIN, .revents = 0};
       poll(&dead, 1, 10'000);

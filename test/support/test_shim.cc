@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_split.h"
@@ -152,22 +154,39 @@ absl::Status TestShim::SetUp(const std::string& runtime) {
   return absl::OkStatus();
 }
 
+void TestShim::KillInits() {
+  // Those that a test has left behind: whose pid in the runtime's state is
+  // still that of a child of the shim. Long dead ones have lent their numbers
+  // to others.
+  const std::string state =
+      fmt::format("{}/runtime/{}", directory_, namespace_);
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(state, none)) {
+    const absl::StatusOr<std::string> text =
+        ReadFile((entry.path() / "pid").string());
+    const pid_t pid = text.ok() ? atoi(text->c_str()) : 0;
+    if (pid <= 0) continue;
+    const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+    const absl::StatusOr<std::string> status =
+        ReadFile(fmt::format("/proc/{}/status", pid));
+    if (pidfd.valid() && status.ok() &&
+        status->find(fmt::format("\nPPid:\t{}\n", pid_)) != std::string::npos) {
+      syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+    }
+  }
+}
+
 TestShim::~TestShim() {
+  if (!directory_.empty()) KillInits();
   if (pidfd_.valid()) {
     syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
     pollfd dead = {.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
     poll(&dead, 1, 10'000);
   }
   gates_.clear();
-  // Inits of the fake runtime that a test has left behind.
-  const std::string runtime_state =
-      fmt::format("{}/runtime/{}", directory_, namespace_);
   if (!directory_.empty()) {
-    (void)!system(fmt::format("for p in {0}/*/pid; do [ -e \"$p\" ] && "
-                              "kill -KILL \"$(cat \"$p\")\" 2>/dev/null; done; "
-                              "rm -rf --one-file-system {1}",
-                              runtime_state, directory_)
-                      .c_str());
+    (void)!system(
+        fmt::format("rm -rf --one-file-system {}", directory_).c_str());
   }
   held_.clear();
   client_.reset();

@@ -149,6 +149,7 @@ class TestShim {
                                         const std::string& action,
                                         const std::string& input);
   void OnForward(RawCall call);
+  void KillInits();
 
   std::string directory_;
   std::string namespace_;
