@@ -22,8 +22,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "fmt/format.h"
@@ -292,10 +294,9 @@ void Delete(const Command& command) {
   } else if (IsAlive(pid)) {
     Die(command, "cannot delete container that is not stopped: running");
   }
-  for (const char* file : {"/state.json", "/pid", "/start"}) {
-    unlink((command.state() + file).c_str());
-  }
-  rmdir(command.state().c_str());
+  // All of it, as runc does: a create that was killed has left temporary files.
+  std::error_code error;
+  std::filesystem::remove_all(command.state(), error);
 }
 
 int Main(int argc, char** argv) {

@@ -70,6 +70,12 @@ void ScheduleRunner::CleanUp() {
   for (const auto& [name, process] : plan_->processes) {
     if (process.has_output && !readers_.contains(name)) OpenReader(name);
   }
+  // They would hold calls up until the shim stops waiting for them.
+  for (const auto& [name, process] : plan_->processes) {
+    if (!process.outside) continue;
+    Must(Op::kKill, name,
+         {Code::kOk, Code::kNotFound, Code::kFailedPrecondition}, SIGKILL);
+  }
   AwaitAnswers(/*waits_as_well=*/false);
   for (const auto& [name, process] : plan_->processes) {
     if (name.exec.empty()) CleanUp(name);
