@@ -101,6 +101,7 @@ void InitProcess::Start(const Environment& extra_env, DoneStatus done) {
   starting_ = true;
   queue_.Enqueue([this, extra_env,
                   done = std::move(done)](TurnQueue::Turn turn) mutable {
+    starting_ = true;  // the end of one given up before it has said otherwise
     absl::Status allowed = std::exchange(start_cancelled_, absl::OkStatus());
     if (allowed.ok()) allowed = Check(state_, Operation::kStart);
     if (!allowed.ok()) {

@@ -54,6 +54,8 @@ class InitProcess final {
   const std::optional<ExitStatus>& death() const { return death_; }
   // A start or restore is under way, or waits for its turn.
   bool starting() const { return starting_; }
+  // It was cancelled and is about to fail.
+  bool start_given_up() const { return !start_cancelled_.ok(); }
   // Until TakeStdio().
   Stdio& stdio() { return *stdio_; }
   std::unique_ptr<Stdio> TakeStdio() { return std::move(stdio_); }

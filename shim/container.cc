@@ -141,6 +141,12 @@ void Container::Start(const Environment& extra_env, Done<pid_t> done) {
         fmt::format("container {} init process is not running", config_.id)));
     return;
   }
+  if (init_->starting() && !init_->start_given_up()) {
+    // One at a time, as for an exec: a call that ends early must end its own.
+    // One that was given up is only waited for.
+    std::move(done)(absl::FailedPreconditionError("process is being started"));
+    return;
+  }
   init_->Start(extra_env, [self = shared_from_this(), done = std::move(done)](
                               absl::Status status) mutable {
     if (!status.ok()) {

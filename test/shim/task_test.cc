@@ -457,6 +457,24 @@ TEST_F(TaskTest, StartsATaskWhoseFirstStartWasGivenUp) {
   EXPECT_EQ(StatusOf("c1"), kRunning);
 }
 
+TEST_F(TaskTest, RefusesASecondStartThatCouldEndTheFirst) {
+  Make("c1", {"sleep", "1000"});
+  shim().CloseGate("start.c1.before");
+  api::StartRequest start;
+  start.set_id("c1");
+  const auto first = shim().StartCall("Start", start);
+  ASSERT_TRUE(shim().AwaitRuntimeCall("start c1"));
+  EXPECT_EQ(Text(shim()
+                     .Call<api::StartResponse>("Start", start,
+                                               absl::Milliseconds(300))
+                     .status()),
+            "9: process is being started: failed precondition");
+  shim().OpenGate("start.c1.before");
+  shim().Await(*first);
+  EXPECT_TRUE(first->result.ok()) << first->result.status();
+  EXPECT_EQ(StatusOf("c1"), kRunning);
+}
+
 TEST_F(TaskTest, DeletesATaskWhoseStartWasGivenUpAfterItHadStarted) {
   Make("c1", {"sleep", "1000"});
   shim().CloseGate("start.c1.after");
