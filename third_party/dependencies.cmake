@@ -19,11 +19,14 @@ find_package(nlohmann_json 3.11 REQUIRED)
 find_path(TOMLPLUSPLUS_INCLUDE_DIR toml++/toml.h REQUIRED)
 find_library(MD_STATIC_LIBRARY libmd.a REQUIRED)
 
-# Header-only fmt and spdlog: only what we use ends up in the binary.
-add_library(wisp_fmt INTERFACE)
-target_link_libraries(wisp_fmt INTERFACE fmt::fmt-header-only)
+# Not fmt's own target, which is the shared library.
+get_target_property(FMT_INCLUDE_DIR fmt::fmt INTERFACE_INCLUDE_DIRECTORIES)
+add_library(wisp_fmt STATIC ${CMAKE_CURRENT_LIST_DIR}/fmt.cc)
+target_include_directories(wisp_fmt SYSTEM PUBLIC ${FMT_INCLUDE_DIR})
+target_compile_options(wisp_fmt PRIVATE
+  -fno-exceptions -fno-rtti -ffunction-sections -fdata-sections)
 
-# Not spdlog's own target, which brings the shared libfmt.
+# Header-only, and not spdlog's own target, which brings the shared libfmt.
 add_library(wisp_spdlog INTERFACE)
 target_link_libraries(wisp_spdlog INTERFACE wisp_fmt)
 target_compile_definitions(wisp_spdlog INTERFACE
