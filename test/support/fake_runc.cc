@@ -312,6 +312,9 @@ int Main(int argc, char** argv) {
     Create(command);
   } else if (command.verb == "start") {
     Start(command);
+  } else if (command.verb == "restore") {
+    Create(command);
+    Start(command);
   } else if (command.verb == "exec") {
     Exec(command);
   } else if (command.verb == "kill") {

@@ -228,8 +228,10 @@ absl::StatusOr<std::string> TestShim::RunAction(const std::string& id,
   lseek(in.get(), 0, SEEK_SET);
   ASSIGN_OR_RETURN(UniqueFd out, MakeMemfd("out"));
   SpawnOptions options;
-  options.path = WISP_SHIM_BINARY;
-  options.argv = {WISP_SHIM_BINARY,
+  // Another shim shows how it behaves in the same test.
+  const char* const other = getenv("WISP_TEST_SHIM");
+  options.path = other == nullptr ? WISP_SHIM_BINARY : other;
+  options.argv = {options.path,
                   "-namespace",
                   namespace_,
                   "-address",
