@@ -104,6 +104,10 @@ bool IsRuntimeOptionsType(std::string_view type_url) {
   return type == kRuncType || type == kCriType || type == kLegacyType;
 }
 
+bool IsLegacyOptionsType(std::string_view type_url) {
+  return WithoutPrefix(type_url) == kLegacyType;
+}
+
 bool IsRuncOptionsType(std::string_view type_url) {
   return WithoutPrefix(type_url) == kRuncType;
 }

@@ -28,6 +28,8 @@ absl::StatusOr<RuncOptions> DecodeRuntimeOptions(std::string_view type_url,
 bool IsRuntimeOptionsType(std::string_view type_url);
 // True for containerd.runc.v1.Options, bare or behind a `/`.
 bool IsRuncOptionsType(std::string_view type_url);
+// True for containerd.linux.runc.CreateOptions, likewise.
+bool IsLegacyOptionsType(std::string_view type_url);
 
 }  // namespace wisp
 

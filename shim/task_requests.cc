@@ -83,6 +83,13 @@ absl::StatusOr<ContainerConfig> ToContainerConfig(
   }
   config.stdio = StdioOf(request, config.options, request.id(), namespace_name);
   config.checkpoint = request.checkpoint();
+  if (config.checkpoint.empty() &&
+      IsLegacyOptionsType(request.options().type_url())) {
+    // A 1.x daemon reads the path to restore from in the options of runtimes
+    // that are named like runc, and leaves it there for all others
+    // (getRestorePath, services/tasks/local.go@v1.7.24).
+    config.checkpoint = config.options.criu_image_path;
+  }
   config.parent_checkpoint = request.parent_checkpoint();
   return config;
 }
@@ -119,6 +126,7 @@ absl::StatusOr<CheckpointOptions> ToCheckpointOptions(
     const api::CheckpointTaskRequest& request) {
   CheckpointOptions options;
   options.leave_running = true;
+  options.image_path = request.path();
   const google::protobuf::Any& any = request.options();
   const std::string_view type = TypeName(any.type_url());
   if (type.empty()) {
@@ -129,6 +137,7 @@ absl::StatusOr<CheckpointOptions> ToCheckpointOptions(
       return absl::InvalidArgumentError("cannot parse the checkpoint options");
     }
     options = FromMessage(message);
+    options.image_path = request.path();
     options.parent_path = message.parent_path();
   } else if (type == "containerd.linux.runc.CheckpointOptions") {
     containerd::linux::runc::CheckpointOptions message;
@@ -136,11 +145,14 @@ absl::StatusOr<CheckpointOptions> ToCheckpointOptions(
       return absl::InvalidArgumentError("cannot parse the checkpoint options");
     }
     options = FromMessage(message);
+    // The daemon, which knows only the newer type, has made a directory of its
+    // own for the request and will find it empty.
+    options.image_path =
+        message.image_path().empty() ? request.path() : message.image_path();
   } else {
     return absl::InvalidArgumentError(
         fmt::format("type with url {}: not supported", any.type_url()));
   }
-  options.image_path = request.path();
   return options;
 }
 

@@ -38,7 +38,8 @@ absl::StatusOr<std::string> ToResourcesJson(const google::protobuf::Any& any);
 
 // Understands containerd.runc.v1.CheckpointOptions, and the older type that 1.x
 // clients send to runtimes of other names, in which the two paths have changed
-// places. Error: kInvalidArgument for another type.
+// places, and whose image path goes before the request's. Error:
+// kInvalidArgument for another type.
 absl::StatusOr<CheckpointOptions> ToCheckpointOptions(
     const containerd::task::v3::CheckpointTaskRequest& request);
 
