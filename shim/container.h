@@ -73,6 +73,8 @@ class Container final : public std::enable_shared_from_this<Container> {
   static constexpr absl::Duration kStartAfterDeathLimit = absl::Seconds(10);
   static constexpr absl::Duration kStuckExecLimit = absl::Seconds(10);
   static constexpr absl::Duration kRecordLimit = absl::Seconds(1);
+  // How long after Start a look at the processes may be put off.
+  static constexpr absl::Duration kSettleLimit = absl::Milliseconds(40);
   // Runs of the runtime for execs, at once.
   static constexpr int kParallelExecs = 16;
 
@@ -114,7 +116,8 @@ class Container final : public std::enable_shared_from_this<Container> {
   void DeleteExec(const std::string& exec_id, Done<ExitInfo> done);
 
   // All processes, by the host's pids. Never empty, but for a checkpoint that
-  // has not been restored.
+  // has not been restored. At once, or within kSettleLimit of Start when init
+  // has come to rest.
   void Pids(Done<std::vector<pid_t>> done);
   // After its deletion: output that is still on its way goes its own way, and
   // nobody waits any more for execs that were never started.
@@ -137,6 +140,8 @@ class Container final : public std::enable_shared_from_this<Container> {
   bool MayTellInitExit() const;
   void Reconsider();
   void TellInitExit();
+  bool IsSettling() const;
+  void ListWhenSettled();
   void OnExecDeath(const std::string& exec_id);
   void TellExecExit(ExecProcess& exec);
   void OnExecStarted(const std::shared_ptr<ExecProcess>& exec,
@@ -163,6 +168,10 @@ class Container final : public std::enable_shared_from_this<Container> {
   bool leftovers_killed_ = false;
   bool stuck_execs_given_up_ = false;
   bool exit_told_ = false;
+  // Who waits for a list of the processes of a container that has just begun.
+  std::vector<EventLoop::Task> listings_;
+  EventLoop::TimerHandle settle_limit_;
+  EventLoop::TimerHandle settle_look_;
   EventLoop::TimerHandle record_limit_;
   EventLoop::TimerHandle start_limit_;
   EventLoop::TimerHandle stuck_limit_;

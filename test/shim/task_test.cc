@@ -3,14 +3,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "absl/strings/numbers.h"
+#include "absl/time/clock.h"
 #include "fmt/format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "process/fd.h"
 #include "process/json.h"
+#include "shim/container.h"
 #include "test/support/test_shim.h"
 
 namespace wisp {
@@ -516,6 +520,64 @@ TEST_F(TaskTest, AnswersObserversWhileTheRuntimeHangs) {
   shim().OpenGate("pause.c1.before");
   shim().Await(*pending);
   shim().Await(*killed);
+}
+
+// Pids of a task, and how long after the request for its Start they came.
+struct Listing {
+  std::vector<pid_t> pids;
+  absl::Duration after_start;
+};
+
+class ListingTest : public TaskTest {
+ protected:
+  Listing StartAndList(const std::string& id) {
+    const absl::Time before = absl::Now();
+    EXPECT_TRUE(shim().StartTask(id).ok());
+    api::PidsRequest request;
+    request.set_id(id);
+    const absl::StatusOr<api::PidsResponse> response =
+        shim().Call<api::PidsResponse>("Pids", request);
+    Listing listing{.pids = {}, .after_start = absl::Now() - before};
+    EXPECT_TRUE(response.ok()) << response.status();
+    if (!response.ok()) return listing;
+    for (const auto& process : response->processes()) {
+      listing.pids.push_back(static_cast<pid_t>(process.pid()));
+    }
+    return listing;
+  }
+};
+
+pid_t ParentOf(pid_t pid) {
+  const absl::StatusOr<std::string> status =
+      ReadFile(fmt::format("/proc/{}/status", pid));
+  const size_t at = status.ok() ? status->find("PPid:") : std::string::npos;
+  return at == std::string::npos ? 0 : atoi(status->c_str() + at + 5);
+}
+
+TEST_F(ListingTest, ListsWhatInitStartsFirstToWhoeverAsksAtOnce) {
+  for (int i = 0; i < 100; ++i) {
+    const std::string id = fmt::format("c{}", i);
+    shim().MakeBundle(id, {"sh", "-c", "sleep 1000 & wait"});
+    const absl::StatusOr<uint32_t> init = shim().Create(id);
+    ASSERT_TRUE(init.ok()) << init.status();
+    const Listing listing = StartAndList(id);
+    // On a busy machine the shim may have had to give up waiting for it.
+    if (listing.after_start >= Container::kSettleLimit) continue;
+    EXPECT_EQ(std::count_if(listing.pids.begin(), listing.pids.end(),
+                            [&init](pid_t pid) {
+                              return ParentOf(pid) == static_cast<pid_t>(*init);
+                            }),
+              1);
+    return;
+  }
+  GTEST_SKIP() << "the machine is too busy";
+}
+
+TEST_F(ListingTest, DoesNotWaitForEverForAnInitThatNeverSleeps) {
+  Make("c1", {"sh", "-c", "while :; do :; done"});
+  const Listing first = StartAndList("c1");
+  EXPECT_GE(first.after_start, Container::kSettleLimit);
+  EXPECT_FALSE(first.pids.empty());
 }
 
 TEST_F(TaskTest, RunsADeleteOnceHoweverManyAsk) {
