@@ -3,6 +3,15 @@
 
 host_codename() { (. /etc/os-release && echo "${VERSION_CODENAME:-}"); }
 
+# debian_mirror: where apt takes this machine's own Debian from.
+debian_mirror() {
+  local codename
+  codename=$(host_codename)
+  # shellcheck disable=SC2016
+  apt-get indextargets --format '$(REPO_URI)|$(RELEASE)' 'Created-By: Packages' |
+    sed -n "s#/*|$codename\$##p" | head -n 1
+}
+
 # suite_of VERSION: the Debian in which it runs.
 suite_of() {
   case $1 in
