@@ -89,10 +89,14 @@ cg_stale() {
   done < <(cg_mounts)
 }
 
+# cg_join ID: with all the weight that a cgroup can have, for many tests count seconds
+# and the machine may have other things to do.
 cg_join() {
   local t d o f
   while read -r t d o; do
     mkdir -p "$d/$1"
+    [ ! -e "$d/$1/cpu.shares" ] || echo 262144 >"$d/$1/cpu.shares"
+    [ ! -e "$d/$1/cpu.weight" ] || echo 10000 >"$d/$1/cpu.weight"
     if [ "$t" = cgroup ]; then
       for f in cpuset.cpus cpuset.mems; do
         [ ! -e "$d/$1/$f" ] || cat "$d/$f" >"$d/$1/$f"
