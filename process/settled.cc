@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -17,6 +18,7 @@ namespace {
 constexpr uint64_t kForkedOnly = 0x40;
 constexpr size_t kStateField = 0;  // counted from behind the name
 constexpr size_t kFlagsField = 6;
+constexpr absl::Duration kBetweenLooks = absl::Milliseconds(2);
 
 }  // namespace
 
@@ -43,6 +45,39 @@ bool HasSettled(pid_t pid) {
   const absl::StatusOr<std::string> stat =
       ReadFile(fmt::format("/proc/{}/stat", pid));
   return !stat.ok() || IsSettled(*stat);
+}
+
+void Settling::Begin(pid_t pid) {
+  pid_ = pid;
+  // Only to be active for so long.
+  window_ = loop_.After(kWindow, [] {});
+}
+
+void Settling::Run(absl::Duration limit, EventLoop::Task task) {
+  if (!window_.active() && waiters_.empty()) {
+    std::move(task)();
+    return;
+  }
+  const auto waiter = waiters_.insert(waiters_.end(), Waiter());
+  waiter->task = std::move(task);
+  waiter->limit = loop_.After(limit, [this, waiter] {
+    EventLoop::Task due = std::move(waiter->task);
+    waiters_.erase(waiter);
+    std::move(due)();
+  });
+  if (!next_look_.active()) Look();
+}
+
+void Settling::Look() {
+  if (waiters_.empty()) return;
+  if (!HasSettled(pid_)) {
+    next_look_ = loop_.After(kBetweenLooks, [this] { Look(); });
+    return;
+  }
+  window_.Reset();
+  std::list<Waiter> waiting;
+  waiting.swap(waiters_);
+  for (Waiter& waiter : waiting) std::move(waiter.task)();
 }
 
 }  // namespace wisp

@@ -4,7 +4,11 @@
 
 #include <sys/types.h>
 
+#include <list>
 #include <string_view>
+
+#include "absl/time/time.h"
+#include "process/event_loop.h"
 
 namespace wisp {
 
@@ -16,6 +20,40 @@ bool HasSettled(pid_t pid);
 
 // The same from the content of its /proc/PID/stat.
 bool IsSettled(std::string_view stat);
+
+// Puts off what would come too early for a process that has just been let go.
+class Settling {
+ public:
+  // Whatever is asked later than this after Begin() is not put off.
+  static constexpr absl::Duration kWindow = absl::Milliseconds(200);
+
+  // `loop` must outlive this. What still waits at its end is dropped.
+  explicit Settling(EventLoop& loop) : loop_(loop) {}
+  Settling(const Settling&) = delete;
+  Settling& operator=(const Settling&) = delete;
+
+  // `pid` has been let go just now.
+  void Begin(pid_t pid);
+
+  // Runs `task` when the process has settled, but after `limit` at the latest;
+  // at once if there is nothing to wait for. Tasks of equal limits run in the
+  // order in which they came, and may destroy this.
+  void Run(absl::Duration limit, EventLoop::Task task);
+
+ private:
+  struct Waiter {
+    EventLoop::Task task;
+    EventLoop::TimerHandle limit;
+  };
+
+  void Look();
+
+  EventLoop& loop_;
+  pid_t pid_ = 0;
+  std::list<Waiter> waiters_;
+  EventLoop::TimerHandle window_;
+  EventLoop::TimerHandle next_look_;
+};
 
 }  // namespace wisp
 

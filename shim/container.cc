@@ -5,13 +5,10 @@
 #include <algorithm>
 
 #include "fmt/format.h"
-#include "process/settled.h"
 #include "shim/log.h"
 
 namespace wisp {
 namespace {
-
-constexpr absl::Duration kSettleLook = absl::Milliseconds(2);
 
 RuncSettings SettingsFor(const ContainerContext& context,
                          const ContainerConfig& config) {
@@ -81,7 +78,8 @@ Container::Container(ContainerContext& context, ContainerConfig config)
       config_(std::move(config)),
       bundle_(config_.bundle),
       driver_(context.loop, context.reaper, SettingsFor(context, config_)),
-      exec_turns_(context.loop, kParallelExecs) {}
+      exec_turns_(context.loop, kParallelExecs),
+      settling_(context.loop) {}
 
 absl::StatusOr<std::unique_ptr<Stdio>> Container::MakeStdio(
     StdioRequest request) {
@@ -166,8 +164,7 @@ void Container::Start(const Environment& extra_env, Done<pid_t> done) {
     } else {
       self->Reconsider();
     }
-    // Only to be active; it has nothing to do unless somebody asks meanwhile.
-    self->settle_limit_ = self->context_.loop.After(kSettleLimit, [] {});
+    self->settling_.Begin(self->init_->pid());
     std::move(done)(self->init_->pid());
   });
 }
@@ -189,6 +186,17 @@ void Container::Resume(const Environment& extra_env, DoneStatus done) {
 }
 
 void Container::Kill(int signal, bool all, DoneStatus done) {
+  if (signal == SIGKILL || all) {  // all: the runtime does it, in its time
+    KillNow(signal, all, std::move(done));
+    return;
+  }
+  settling_.Run(kSignalLimit, [self = shared_from_this(), signal,
+                               done = std::move(done)]() mutable {
+    self->KillNow(signal, /*all=*/false, std::move(done));
+  });
+}
+
+void Container::KillNow(int signal, bool all, DoneStatus done) {
   // Whatever shares a private pid namespace went with init.
   const bool leftovers_possible = all && !private_pid_namespace_;
   if (init_->dead() && !leftovers_possible &&
@@ -328,6 +336,14 @@ void Container::DeleteExec(const std::string& exec_id, Done<ExitInfo> done) {
   });
 }
 
+// Start is answered when the runtime has let init go, which may be before that
+// is more than the runtime's own process. Go's shim answers Pids and Kill by
+// way of another run of the runtime, so there has always been time for init to
+// execute its program and for that to start what it consists of and to handle
+// signals. Clients count on it: TestContainerPids of 1.6.20 wants a shell and
+// its child, TestContainerStopSignals of 2.4.2 that it has set its trap. A
+// signal that is early is worse than late: the kernel drops those that the init
+// of a pid namespace does not handle yet, and whoever stops it waits in vain.
 void Container::Pids(Done<std::vector<pid_t>> done) {
   if (exit_told_ || init_->death().has_value()) {
     // The daemon takes a task without processes for a leak and deletes it, exit
@@ -343,38 +359,16 @@ void Container::Pids(Done<std::vector<pid_t>> done) {
     driver_.Ps(std::move(done));
     return;
   }
-  if (IsSettling()) {
-    listings_.push_back(
-        [this, done = std::move(done)]() mutable { Pids(std::move(done)); });
-    if (!settle_look_.active()) ListWhenSettled();
-    return;
-  }
+  settling_.Run(kListLimit,
+                [self = shared_from_this(), done = std::move(done)]() mutable {
+                  self->ListProcesses(std::move(done));
+                });
+}
+
+void Container::ListProcesses(Done<std::vector<pid_t>> done) {
   absl::StatusOr<std::vector<pid_t>> pids = cgroup_->Procs();
   if (!pids.ok() || pids->empty()) pids = std::vector<pid_t>{init_->pid()};
   std::move(done)(std::move(pids));
-}
-
-// Start is answered when the runtime has let init go, which may be before that
-// is more than the runtime's own process. Go's shim answers Pids by way of `ps`
-// of the runtime, so there has always been time for init to execute its program
-// and for that to start what it consists of, and clients count on it
-// (TestContainerPids wants a shell and its child, integration/client@v1.6.20).
-bool Container::IsSettling() const {
-  return settle_limit_.active() && !init_->dead() && !HasSettled(init_->pid());
-}
-
-void Container::ListWhenSettled() {
-  if (IsSettling()) {
-    settle_look_ =
-        context_.loop.After(kSettleLook, [this] { ListWhenSettled(); });
-    return;
-  }
-  settle_limit_.Reset();
-  std::vector<EventLoop::Task> listings = std::move(listings_);
-  listings_.clear();
-  // Whoever waits may be the last to hold this container.
-  const std::shared_ptr<Container> self = shared_from_this();
-  for (EventLoop::Task& list : listings) std::move(list)();
 }
 
 const ExecProcess* Container::ExecOfPid(pid_t pid) const {

@@ -24,6 +24,7 @@
 #include "process/reaper.h"
 #include "process/runc.h"
 #include "process/runc_options.h"
+#include "process/settled.h"
 #include "process/stdio.h"
 #include "process/turn_queue.h"
 #include "shim/bundle.h"
@@ -73,8 +74,10 @@ class Container final : public std::enable_shared_from_this<Container> {
   static constexpr absl::Duration kStartAfterDeathLimit = absl::Seconds(10);
   static constexpr absl::Duration kStuckExecLimit = absl::Seconds(10);
   static constexpr absl::Duration kRecordLimit = absl::Seconds(1);
-  // How long after Start a look at the processes may be put off.
-  static constexpr absl::Duration kSettleLimit = absl::Milliseconds(40);
+  // How long a look at the processes, and a signal, may be put off just after
+  // Start until init has come to rest.
+  static constexpr absl::Duration kListLimit = absl::Milliseconds(40);
+  static constexpr absl::Duration kSignalLimit = Settling::kWindow;
   // Runs of the runtime for execs, at once.
   static constexpr int kParallelExecs = 16;
 
@@ -101,6 +104,8 @@ class Container final : public std::enable_shared_from_this<Container> {
   void Start(const Environment& extra_env, Done<pid_t> done);
   void Pause(const Environment& extra_env, DoneStatus done);
   void Resume(const Environment& extra_env, DoneStatus done);
+  // SIGKILL at once; another signal just after Start when init has come to
+  // rest, or after kSignalLimit.
   void Kill(int signal, bool all, DoneStatus done);
 
   // Registers an exec; `process` is the JSON of an OCI process.
@@ -116,8 +121,8 @@ class Container final : public std::enable_shared_from_this<Container> {
   void DeleteExec(const std::string& exec_id, Done<ExitInfo> done);
 
   // All processes, by the host's pids. Never empty, but for a checkpoint that
-  // has not been restored. At once, or within kSettleLimit of Start when init
-  // has come to rest.
+  // has not been restored. Just after Start only when init has come to rest, or
+  // after kListLimit.
   void Pids(Done<std::vector<pid_t>> done);
   // After its deletion: output that is still on its way goes its own way, and
   // nobody waits any more for execs that were never started.
@@ -140,8 +145,8 @@ class Container final : public std::enable_shared_from_this<Container> {
   bool MayTellInitExit() const;
   void Reconsider();
   void TellInitExit();
-  bool IsSettling() const;
-  void ListWhenSettled();
+  void KillNow(int signal, bool all, DoneStatus done);
+  void ListProcesses(Done<std::vector<pid_t>> done);
   void OnExecDeath(const std::string& exec_id);
   void TellExecExit(ExecProcess& exec);
   void OnExecStarted(const std::shared_ptr<ExecProcess>& exec,
@@ -168,10 +173,7 @@ class Container final : public std::enable_shared_from_this<Container> {
   bool leftovers_killed_ = false;
   bool stuck_execs_given_up_ = false;
   bool exit_told_ = false;
-  // Who waits for a list of the processes of a container that has just begun.
-  std::vector<EventLoop::Task> listings_;
-  EventLoop::TimerHandle settle_limit_;
-  EventLoop::TimerHandle settle_look_;
+  Settling settling_;
   EventLoop::TimerHandle record_limit_;
   EventLoop::TimerHandle start_limit_;
   EventLoop::TimerHandle stuck_limit_;

@@ -4,12 +4,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/time/clock.h"
 #include "fmt/format.h"
 #include "gtest/gtest.h"
+#include "process/event_loop.h"
 #include "process/fd.h"
+#include "test/process/testing.h"
 
 namespace wisp {
 namespace {
@@ -44,17 +49,6 @@ TEST(SettledTest, TakesNonsenseForAnAnswer) {
   }
 }
 
-// Calls `condition` until it holds; false after half a minute.
-template <typename Condition>
-bool Eventually(Condition condition) {
-  const absl::Time end = absl::Now() + absl::Seconds(30);
-  while (!condition()) {
-    if (absl::Now() > end) return false;
-    usleep(1000);
-  }
-  return true;
-}
-
 TEST(SettledTest, SeesAChildGoThroughItsStages) {
   absl::StatusOr<Pipe> gate = MakePipe();
   absl::StatusOr<Pipe> input = MakePipe();
@@ -72,7 +66,8 @@ TEST(SettledTest, SeesAChildGoThroughItsStages) {
   // Runnable or asleep, it is still what was forked.
   EXPECT_FALSE(HasSettled(pid));
   gate->write_end.Reset();
-  EXPECT_TRUE(Eventually([pid] { return HasSettled(pid); }));
+  const std::unique_ptr<EventLoop> loop = MakeLoop();
+  EXPECT_TRUE(RunUntil(*loop, [pid] { return HasSettled(pid); }));
   const absl::StatusOr<std::string> name =
       ReadFile(fmt::format("/proc/{}/comm", pid));
   ASSERT_TRUE(name.ok()) << name.status();
@@ -83,6 +78,93 @@ TEST(SettledTest, SeesAChildGoThroughItsStages) {
   EXPECT_TRUE(HasSettled(pid));  // a zombie
   ASSERT_EQ(waitpid(pid, nullptr, 0), pid);
   EXPECT_TRUE(HasSettled(pid));  // nobody
+}
+
+// A child that runs until it is told to sleep.
+class Busy {
+ public:
+  Busy() {
+    absl::StatusOr<Pipe> input = MakePipe();
+    WISP_CHECK(input.ok() && SetNonblocking(input->read_end.get()).ok());
+    pid_ = fork();
+    if (pid_ == 0) {
+      input->write_end.Reset();
+      char byte = 0;
+      while (read(input->read_end.get(), &byte, 1) < 0) {
+      }
+      execlp("sleep", "sleep", "1000", nullptr);
+      _exit(127);
+    }
+    input_ = std::move(input->write_end);
+  }
+  ~Busy() {
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+  }
+
+  pid_t pid() const { return pid_; }
+  void Sleep() { input_.Reset(); }
+
+ private:
+  pid_t pid_ = 0;
+  UniqueFd input_;
+};
+
+constexpr absl::Duration kForEver = absl::Minutes(1);
+
+class SettlingTest : public ::testing::Test {
+ protected:
+  EventLoop::Task Note(int number) {
+    return [this, number] { order_.push_back(number); };
+  }
+
+  std::unique_ptr<EventLoop> loop_ = MakeLoop();
+  Settling settling_{*loop_};
+  Busy busy_;
+  std::vector<int> order_;
+};
+
+TEST_F(SettlingTest, RunsWhatComesForAnOldProcessAtOnce) {
+  settling_.Run(kForEver, Note(1));
+  EXPECT_EQ(order_, std::vector<int>{1});
+  settling_.Begin(busy_.pid());
+  const absl::Time later = absl::Now() + Settling::kWindow;
+  RunUntil(*loop_, [later] { return absl::Now() > later; });
+  settling_.Run(kForEver, Note(2));
+  EXPECT_EQ(order_, (std::vector<int>{1, 2}));
+}
+
+TEST_F(SettlingTest, WaitsForRestAndKeepsTheOrder) {
+  settling_.Begin(busy_.pid());
+  settling_.Run(kForEver, Note(1));
+  settling_.Run(kForEver, Note(2));
+  const absl::Time later = absl::Now() + absl::Milliseconds(20);
+  RunUntil(*loop_, [later] { return absl::Now() > later; });
+  EXPECT_TRUE(order_.empty());
+  busy_.Sleep();
+  EXPECT_TRUE(RunUntil(*loop_, [this] { return order_.size() == 2; }));
+  EXPECT_EQ(order_, (std::vector<int>{1, 2}));
+}
+
+TEST_F(SettlingTest, WaitsNoLongerThanEachAllows) {
+  settling_.Begin(busy_.pid());
+  settling_.Run(kForEver, Note(1));
+  settling_.Run(absl::Milliseconds(10), Note(2));
+  EXPECT_TRUE(RunUntil(*loop_, [this] { return !order_.empty(); }));
+  EXPECT_EQ(order_, std::vector<int>{2});
+}
+
+TEST_F(SettlingTest, MayGoInATaskOfItsOwn) {
+  auto settling = std::make_unique<Settling>(*loop_);
+  settling->Begin(busy_.pid());
+  for (int number : {1, 2}) {
+    settling->Run(kForEver, [this, &settling, number] {
+      settling.reset();
+      order_.push_back(number);
+    });
+  }
+  busy_.Sleep();
+  EXPECT_TRUE(RunUntil(*loop_, [this] { return order_.size() == 2; }));
 }
 
 }  // namespace
