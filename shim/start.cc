@@ -13,6 +13,7 @@
 #include "shim/bootstrap.h"
 #include "shim/bundle.h"
 #include "shim/identity.h"
+#include "shim/kernel.h"
 #include "shim/peer_version.h"
 #include "shim/server_process.h"
 #include "shim/socket.h"
@@ -107,6 +108,7 @@ absl::Status Start(const ShimOptions& options) {
   if (options.id.empty()) {
     return absl::InvalidArgumentError("container id cannot be empty");
   }
+  RETURN_IF_ERROR(CheckKernel());
   // A daemon may start us without any stdin.
   const absl::StatusOr<std::string> input = ReadAll(STDIN_FILENO, kMostInput);
   if (absl::IsOutOfRange(input.status())) {
