@@ -16,11 +16,12 @@ fail() {
 }
 
 # ctr ARGUMENT...: against our daemon, and never for ever.
-ctr() { timeout -k 5 "${CTR_TIMEOUT:-60}" ctr --address "$ADDRESS" --namespace "$NAMESPACE" "$@"; }
+ctr() { timeout -k 5 $((${CTR_TIMEOUT:-60} * ${WISP_TIME_SCALE:-1})) ctr --address "$ADDRESS" --namespace "$NAMESPACE" "$@"; }
 
-# wait_until SECONDS COMMAND...: until COMMAND succeeds.
+# wait_until SECONDS COMMAND...: until COMMAND succeeds. On a slow machine a second is
+# WISP_TIME_SCALE of them.
 wait_until() {
-  local deadline=$((SECONDS + $1))
+  local deadline=$((SECONDS + $1 * ${WISP_TIME_SCALE:-1}))
   shift
   until "$@"; do
     [ "$SECONDS" -lt "$deadline" ] || return 1
@@ -90,10 +91,12 @@ daemon_kill() {
   wait "$daemon_pid" 2>/dev/null || true
 }
 
+# image_import: one that somebody has left beside the tests, or else makes it.
 image_import() {
-  bash /mnt/integration/make_image /tmp/image.tar "$IMAGE"
-  ctr images import /tmp/image.tar >/dev/null
-  rm /tmp/image.tar
+  local file=/mnt/image.tar
+  [ -e "$file" ] || { file=/tmp/image.tar && bash /mnt/integration/make_image "$file" "$IMAGE"; }
+  ctr images import "$file" >/dev/null
+  rm -f /tmp/image.tar
 }
 
 # run_container ARGUMENT...: ctr run with our runtime. Its own choice of CPU shares
@@ -200,7 +203,7 @@ list_leftovers() {
   local pid
   for pid in /proc/[0-9]*; do
     pid=${pid#/proc/}
-    is_ours "$pid" || [ ! -e "/proc/$pid/exe" ] ||
+    is_ours "$pid" || [ ! -e "/proc/$pid/exe" ] || is_service "$pid" ||
       echo "process $pid: $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"
   done
   awk -v state="$STATE" '{ if (index($5, state "/") == 1 || $5 ~ "^/tmp/") print "mount " $5 }' /proc/self/mountinfo
@@ -211,11 +214,11 @@ list_leftovers() {
   find /dev/shm /tmp -mindepth 1 -maxdepth 1 ! -path "$ROOT" ! -path /tmp/opt ! -path /tmp/errors ! -path /tmp/events -printf 'file %p\n'
 }
 
-# is_ours PID: init, this shell, the daemon, or started by this shell and not by the
-# daemon. Shims and what they run are orphans, so init's.
+# is_ours PID: init, this shell and what it was started by, the daemon, or started by
+# this shell and not by the daemon. Shims and what they run are orphans, so init's.
 is_ours() {
   local pid=$1 stat
-  [ "$pid" != 1 ] && [ "$pid" != "$daemon_pid" ] || return 0
+  case " 1 $daemon_pid ${ancestors:=$(ancestors)} " in *" $pid "*) return 0 ;; esac
   while [ "$pid" != "$$" ]; do
     [ "$pid" -gt 1 ] && [ "$pid" != "$daemon_pid" ] || return 1
     # Gone is as good as ours.
@@ -223,6 +226,24 @@ is_ours() {
     stat=${stat##*) ? }
     pid=${stat%% *}
   done
+}
+
+# ancestors: the processes that this shell descends from.
+ancestors() {
+  local pid=$$ stat
+  until [ "$pid" -le 1 ]; do
+    read -r stat <"/proc/$pid/stat"
+    stat=${stat##*) ? }
+    pid=${stat%% *}
+    echo "$pid"
+  done | xargs
+}
+
+# is_service PID: where systemd is init, one of its other services, or its own.
+is_service() {
+  local cgroup
+  { read -r cgroup <"/proc/$1/cgroup"; } 2>/dev/null || return 0
+  case $cgroup in 0::*/wisp-tests.service*) return 1 ;; 0::/init.scope | 0::*.service | 0::*.service/*) ;; *) return 1 ;; esac
 }
 
 # wait_for_jobs: true if every background job of this shell but the daemon and the
