@@ -6,6 +6,7 @@
 #ifndef WISP_PROCESS_RUNC_H_
 #define WISP_PROCESS_RUNC_H_
 
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -61,7 +62,6 @@ struct CheckpointOptions {
 class RuncRun {
  public:
   RuncRun() = default;
-  bool active() const { return !run_.expired(); }
   // SIGKILLs the process group and lets the command end with `why`, when it has
   // been reaped or after kAbandonAfter: what a D state holds is left behind.
   void Abort(absl::Status why);
@@ -70,15 +70,23 @@ class RuncRun {
  private:
   friend class RuncDriver;
   struct Run;
-  std::weak_ptr<Run> run_;
+  // Shared, for a command may take two runs one after the other.
+  std::shared_ptr<std::weak_ptr<Run>> run_;
 };
 
 // Runs commands for one container. Completions run on the loop, never from
 // within the method that started them. Errors carry the runtime's own words:
 // `OCI runtime create failed: <last error of its log>`, else its output.
+//
+// What all runtimes have in common is just run. A command or a flag that some
+// do not have (see runtime_help.h) is found out the cheapest way: a runtime
+// that does not know a command says so itself, which is kUnimplemented here;
+// and `BINARY VERB --help` is asked once before flags that not all have, for a
+// restored container's output is no place for its complaints.
 class RuncDriver {
  public:
-  // `loop` and `reaper` must outlive what it started.
+  // `loop` and `reaper` must outlive what it started, and it itself a Restore()
+  // or Checkpoint().
   RuncDriver(EventLoop& loop, Reaper& reaper, RuncSettings settings);
 
   const RuncSettings& settings() const { return settings_; }
@@ -87,6 +95,8 @@ class RuncDriver {
   // Leaves init behind, waiting to be started, and its pid in `pid_file`.
   RuncRun Create(const std::string& pid_file, const RuncRunOptions& options,
                  DoneStatus done);
+  // Without the flags that the runtime does not know: nothing depends on them
+  // where the runtime is detached.
   RuncRun Restore(const std::string& pid_file, const CheckpointOptions& from,
                   const RuncRunOptions& options, DoneStatus done);
   RuncRun Start(const RuncRunOptions& options, DoneStatus done);
@@ -104,6 +114,8 @@ class RuncDriver {
   // `resources` is a JSON object.
   RuncRun Update(const std::string& resources, const RuncRunOptions& options,
                  DoneStatus done);
+  // kUnimplemented if `to` asks for what the runtime has no flag for: an image
+  // without it would be another one.
   RuncRun Checkpoint(const CheckpointOptions& to, const RuncRunOptions& options,
                      DoneStatus done);
   // The host's pids of all processes of the container.
@@ -113,7 +125,11 @@ class RuncDriver {
   friend struct RuncRun::Run;
   struct Result;
   using OnResult = absl::AnyInvocable<void(Result) &&>;
+  // Starts a command now that `verb --help` is known; or ends with the error.
+  using WithHelp =
+      absl::AnyInvocable<RuncRun(absl::Status, const std::string& help) &&>;
 
+  RuncRun AskForHelp(const std::string& verb, WithHelp next);
   RuncRun Run(std::vector<std::string> command, absl::Duration limit,
               const RuncRunOptions& options, OnResult on_result);
   RuncRun RunDecorated(std::string_view prefix,
@@ -124,6 +140,7 @@ class RuncDriver {
   EventLoop& loop_;
   Reaper& reaper_;
   const RuncSettings settings_;
+  std::map<std::string, std::string> help_;  // by verb, as far as asked for
 };
 
 }  // namespace wisp

@@ -113,7 +113,7 @@ void DeleteFromRuntime(const Bundle& bundle, const std::string& binary,
                        absl::Time deadline) {
   std::vector<std::string> argv = {binary, "--root", root};
   const std::string log = bundle.runtime_log();
-  const int64_t log_size = RuncLogSize(log);
+  const RuncLogMark mark = MarkRuncLog(log);
   struct stat info;
   if (stat(bundle.directory().c_str(), &info) == 0) {
     argv.insert(argv.end(), {"--log", log, "--log-format", "json"});
@@ -124,7 +124,7 @@ void DeleteFromRuntime(const Bundle& bundle, const std::string& binary,
     LogWarning("failed to remove runc container", {{"error", result.status()}});
   } else if (result->exit_code != 0) {
     const absl::StatusOr<std::optional<std::string>> logged =
-        LastRuncError(log, log_size);
+        LastRuncError(log, mark);
     LogWarning(
         "failed to remove runc container",
         {{"exit_code", result->exit_code},

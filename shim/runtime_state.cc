@@ -47,6 +47,18 @@ void ReadRunc(const Json& state, const CgroupHost& host, RuntimeState* result) {
   }
 }
 
+// In youki's state.json is the state of the specification; the rest is in a
+// file beside it, with or without a slash in front.
+void ReadYouki(const Json& state, const std::string& directory,
+               RuntimeState* result) {
+  result->bundle = state["bundle"].StringOr("");
+  if (const std::optional<Json> config =
+          ReadJson(directory + "/youki_config.json")) {
+    const std::string path = (*config)["cgroup_path"].StringOr("");
+    if (!path.empty()) result->cgroup = GoJoin({"/", path});
+  }
+}
+
 void ReadCrun(const Json& status, RuntimeState* result) {
   result->bundle = status["bundle"].StringOr("");
   const std::string path = status["cgroup-path"].StringOr("");
@@ -77,7 +89,11 @@ RuntimeState InspectRuntimeState(const std::string& directory,
   if (stat(directory.c_str(), &info) != 0) return result;
   result.exists = true;
   if (const std::optional<Json> state = ReadJson(directory + "/state.json")) {
-    ReadRunc(*state, host, &result);
+    if ((*state)["bundle"].exists()) {
+      ReadYouki(*state, directory, &result);
+    } else {
+      ReadRunc(*state, host, &result);
+    }
   } else if (const std::optional<Json> status =
                  ReadJson(directory + "/status")) {
     ReadCrun(*status, &result);

@@ -48,6 +48,9 @@ containerd::task::v3::StateResponse StateOfExec(const Container& container,
                                                 const ExecProcess& exec);
 
 // The W3C trace context of a call as environment of the runtime and its hooks.
+// Go's shim does this only in builds with tracing, where an exporter is
+// configured. We export nothing ourselves, so what counts is the call: it
+// carries a context when the daemon traces.
 template <typename Req, typename Res>
 std::vector<std::string> TraceEnvironment(const Call<Req, Res>& call) {
   std::vector<std::string> environment;

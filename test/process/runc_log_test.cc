@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "fmt/format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "process/fd.h"
@@ -116,20 +117,47 @@ TEST(RuncLogTest, TextWithoutAnyJsonIsAnError) {
   EXPECT_THAT(std::string(Message(status)), HasSubstr("time=x level=error"));
 }
 
-TEST_F(RuncLogFileTest, SeesOnlyWhatCameAfterTheOffset) {
-  EXPECT_EQ(RuncLogSize(path_), 0);
+TEST_F(RuncLogFileTest, SeesOnlyWhatCameAfterTheMark) {
+  EXPECT_EQ(MarkRuncLog(path_).size, 0);
   Append(Line("error", "of an earlier command"));
-  const int64_t offset = RuncLogSize(path_);
-  EXPECT_GT(offset, 0);
-  EXPECT_EQ(*LastRuncError(path_, offset), std::nullopt);
+  const RuncLogMark mark = MarkRuncLog(path_);
+  EXPECT_GT(mark.size, 0);
+  EXPECT_EQ(*LastRuncError(path_, mark), std::nullopt);
   Append(Line("error", "of this one"));
-  EXPECT_THAT(*LastRuncError(path_, offset),
+  EXPECT_THAT(*LastRuncError(path_, mark),
               Optional(std::string("of this one")));
 }
 
 TEST_F(RuncLogFileTest, ReadsALogThatWasReplacedFromItsBeginning) {
   Append(Line("error", "new"));
-  EXPECT_THAT(*LastRuncError(path_, 1 << 20), Optional(std::string("new")));
+  EXPECT_THAT(*LastRuncError(path_, {.size = 1 << 20}),
+              Optional(std::string("new")));
+}
+
+// youki 0.7: {timestamp, level, message}, over what an earlier command wrote.
+TEST_F(RuncLogFileTest, ReadsWhatIsWrittenOverTheBeginning) {
+  const auto line = [](int second, const std::string& message) {
+    return fmt::format(
+        "{{\"timestamp\":\"2026-09-04T10:20:{:02}Z\",\"level\":"
+        "\"ERROR\",\"message\":\"{}\"}}\n",
+        second, message);
+  };
+  const auto write_over = [this](const std::string& text) {
+    const absl::StatusOr<UniqueFd> fd = OpenFd(path_, O_WRONLY | O_CREAT, 0600);
+    ASSERT_TRUE(fd.ok() && WriteAll(fd->get(), text).ok());
+  };
+  write_over(line(1, "a long first message"));
+  EXPECT_THAT(*LastRuncError(path_, RuncLogMark()),
+              Optional(std::string("a long first message")));
+  RuncLogMark mark = MarkRuncLog(path_);
+  EXPECT_EQ(*LastRuncError(path_, mark), std::nullopt);
+  write_over(line(2, "short"));
+  EXPECT_THAT(*LastRuncError(path_, mark), Optional(std::string("short")));
+  mark = MarkRuncLog(path_);
+  write_over(line(3, "a message that is longer than what was there before"));
+  EXPECT_THAT(*LastRuncError(path_, mark),
+              Optional(std::string(
+                  "a message that is longer than what was there before")));
 }
 
 TEST_F(RuncLogFileTest, ReadsTheEndOfALogThatIsTooLong) {
@@ -137,11 +165,12 @@ TEST_F(RuncLogFileTest, ReadsTheEndOfALogThatIsTooLong) {
   std::string many;
   while (many.size() < (3 << 20)) many += line;
   Append(Line("error", "long ago") + many + Line("error", "now"));
-  EXPECT_THAT(*LastRuncError(path_, 0), Optional(std::string("now")));
+  EXPECT_THAT(*LastRuncError(path_, RuncLogMark()),
+              Optional(std::string("now")));
 }
 
 TEST_F(RuncLogFileTest, AMissingLogIsNamedAsGoNamesIt) {
-  const absl::Status status = LastRuncError(path_, 0).status();
+  const absl::Status status = LastRuncError(path_, RuncLogMark()).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(Message(status), "open " + path_ + ": no such file or directory");
 }

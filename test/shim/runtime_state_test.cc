@@ -71,6 +71,17 @@ TEST_F(RuntimeStateTest, CrunTellsItInItsStatus) {
   EXPECT_FALSE(Inspect().ours);
 }
 
+TEST_F(RuntimeStateTest, YoukiTellsItInTheStateOfTheSpecification) {
+  Write(state_ + "/state.json", R"({"id":"x","status":"running","bundle":")" +
+                                    bundle_.directory() + R"("})");
+  EXPECT_TRUE(Inspect().ours);
+  EXPECT_EQ(Inspect().cgroup, "");
+  Write(state_ + "/youki_config.json", R"({"cgroup_path":"a/b"})");
+  EXPECT_EQ(Inspect().cgroup, "/a/b");
+  Write(state_ + "/state.json", R"({"bundle":")" + other_ + R"("})");
+  EXPECT_FALSE(Inspect().ours);
+}
+
 TEST_F(RuntimeStateTest, BundlesAreComparedAsDirectories) {
   const std::string link = directory_ / "link";
   ASSERT_EQ(symlink(bundle_.directory().c_str(), link.c_str()), 0);
