@@ -11,6 +11,8 @@ TEST(CriuLogTest, TellsTheFirstErrors) {
   EXPECT_EQ(
       CriuErrors(
           "(00.000021) Version: 4.2 (gitid 0)\n"
+          "(00.010) Error (criu/util.c:1534): rlimit: Can't setup "
+          "RLIMIT_NOFILE for self: Operation not permitted\n"
           "(00.011) Warn  (criu/x.c:3): nothing to worry\n"
           "(00.012345) Error (criu/sk-inet.c:191): inet: Connected TCP socket, "
           "consider using --tcp-established option.\n"
