@@ -20,11 +20,22 @@ in_root() {
 }
 
 # make_root SUITE DIRECTORY PACKAGE...: in DIRECTORY/root, complete once there is
-# DIRECTORY/done.
+# DIRECTORY/done, which lists the packages; what is missing of them is installed.
 make_root() {
-  local suite=$1 dir=$2 name=${2##*/} mirror script scripts=/usr/share/debootstrap/scripts
+  local suite=$1 dir=$2 name=${2##*/}
   shift 2
-  [ ! -e "$dir/done" ] || return 0
+  if [ ! -e "$dir/done" ]; then debootstrap_root "$suite" "$dir"; fi
+  [ "$(cat "$dir/done")" != "$*" ] || return 0
+  with_progress "packages of $name" "$WISP_CACHE/log/packages-$name.log" \
+    in_root "$dir/root" sh -ec 'apt-get -q update
+      apt-get -q -y --no-install-recommends install "$@"
+      apt-get clean' sh "$@"
+  echo "$*" >"$dir/done"
+}
+
+# debootstrap_root SUITE DIRECTORY
+debootstrap_root() {
+  local suite=$1 dir=$2 name=${2##*/} mirror script scripts=/usr/share/debootstrap/scripts
   mirror=$(debian_mirror)
   [ -n "$mirror" ] || die "apt does not say where this Debian comes from"
   script=$scripts/$suite
@@ -40,9 +51,22 @@ make_root() {
   echo force-unsafe-io >>"$dir/root/etc/dpkg/dpkg.cfg.d/wisp"
   # Testing's index says when it expires, and a machine's clock may be past that.
   echo 'Acquire::Check-Valid-Until "false";' >"$dir/root/etc/apt/apt.conf.d/wisp"
-  with_progress "packages of $name" "$WISP_CACHE/log/packages-$name.log" \
-    in_root "$dir/root" sh -ec 'apt-get -q update
-      apt-get -q -y --no-install-recommends install "$@"
-      apt-get clean' sh "$@"
   touch "$dir/done"
+}
+
+# module_settings: what the go command has been told here, one a line, for `env`; and
+# where a root finds what this machine trusts.
+module_settings() {
+  local name value
+  for name in GOPROXY GOSUMDB GONOSUMDB GOPRIVATE GONOPROXY GOINSECURE http_proxy https_proxy no_proxy; do
+    value=${!name:-}
+    [ -n "$value" ] || ! command -v go >/dev/null || value=$(go env "$name" 2>/dev/null) || true
+    [ -z "$value" ] || echo "$name=$value"
+  done
+  if [ -s /etc/ssl/certs/ca-certificates.crt ]; then
+    mkdir -p "$WISP_CACHE/trust"
+    cp -L /etc/ssl/certs/ca-certificates.crt "$WISP_CACHE/trust/certificates.pem"
+    echo SSL_CERT_FILE=/mnt/trust/certificates.pem
+    echo CARGO_HTTP_CAINFO=/mnt/trust/certificates.pem
+  fi
 }

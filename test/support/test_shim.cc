@@ -104,6 +104,11 @@ std::string TestEvent::Text() const {
   return text;
 }
 
+std::string TestShim::Binary() {
+  const char* const path = getenv("WISP_TEST_SHIM");
+  return path == nullptr ? WISP_SHIM_BINARY : path;
+}
+
 std::unique_ptr<TestShim> TestShim::Start(const std::string& runtime) {
   std::unique_ptr<TestShim> shim(new TestShim());
   const absl::Status status = shim->SetUp(runtime);
@@ -228,9 +233,7 @@ absl::StatusOr<std::string> TestShim::RunAction(const std::string& id,
   lseek(in.get(), 0, SEEK_SET);
   ASSIGN_OR_RETURN(UniqueFd out, MakeMemfd("out"));
   SpawnOptions options;
-  // Another shim shows how it behaves in the same test.
-  const char* const other = getenv("WISP_TEST_SHIM");
-  options.path = other == nullptr ? WISP_SHIM_BINARY : other;
+  options.path = Binary();
   options.argv = {options.path,
                   "-namespace",
                   namespace_,

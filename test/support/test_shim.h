@@ -41,6 +41,8 @@ struct TestEvent {
 // run the loop until the answer is there; none takes longer than a minute.
 class TestShim {
  public:
+  // The shim itself: this build's, or $WISP_TEST_SHIM.
+  static std::string Binary();
   // `runtime`: path of the OCI runtime for its tasks. Fails the current test,
   // and returns null, if it does not come up.
   static std::unique_ptr<TestShim> Start(const std::string& runtime);
