@@ -73,8 +73,6 @@ void InitProcess::Create(const Environment& extra_env, DoneStatus done) {
 
 void InitProcess::OnLaunched(absl::StatusOr<Reaper::Child> child,
                              InitState next, DoneStatus done) {
-  starting_ = false;
-  start_cancelled_ = absl::OkStatus();
   if (!child.ok()) {
     death_.reset();  // of a process that nobody was told of
     std::move(done)(child.status());
@@ -93,19 +91,20 @@ void InitProcess::CreateFromCheckpoint(CheckpointOptions from) {
 
 void InitProcess::Cancel(const absl::Status& why) {
   if (launch_ != nullptr) launch_->Cancel(why);
-  if (starting_) start_cancelled_ = why;
   start_.Abort(why);
+  if (starting() && start_cancelled_->ok()) *start_cancelled_ = why;
 }
 
 void InitProcess::Start(const Environment& extra_env, DoneStatus done) {
-  starting_ = true;
-  queue_.Enqueue([this, extra_env,
+  ++starts_;
+  const auto cancelled = std::make_shared<absl::Status>();
+  start_cancelled_ = cancelled;
+  queue_.Enqueue([this, extra_env, cancelled,
                   done = std::move(done)](TurnQueue::Turn turn) mutable {
-    starting_ = true;  // the end of one given up before it has said otherwise
-    absl::Status allowed = std::exchange(start_cancelled_, absl::OkStatus());
-    if (allowed.ok()) allowed = Check(state_, Operation::kStart);
+    absl::Status allowed = *cancelled;
+    if (allowed.ok()) allowed = CheckStart();
     if (!allowed.ok()) {
-      starting_ = false;
+      --starts_;
       std::move(done)(allowed);
       return;
     }
@@ -120,6 +119,7 @@ void InitProcess::Start(const Environment& extra_env, DoneStatus done) {
           },
           [this, turn = std::move(turn), done = std::move(done)](
               absl::StatusOr<Reaper::Child> child) mutable {
+            --starts_;
             OnLaunched(std::move(child), InitState::kRunning, std::move(done));
           });
       return;
@@ -127,13 +127,17 @@ void InitProcess::Start(const Environment& extra_env, DoneStatus done) {
     start_ = driver_.Start(
         With(extra_env), [this, turn = std::move(turn),
                           done = std::move(done)](absl::Status status) mutable {
-          starting_ = false;
-          start_cancelled_ = absl::OkStatus();  // it was for this one
+          --starts_;
           if (status.ok()) state_ = InitState::kRunning;
           start_failed_ = !status.ok();
           std::move(done)(status);
         });
   });
+}
+
+absl::Status InitProcess::CheckStart() const {
+  // Its stdio is being drained, or is somebody else's already.
+  return Check(deleting_ ? InitState::kDeleted : state_, Operation::kStart);
 }
 
 void InitProcess::Pause(const Environment& extra_env, DoneStatus done) {
@@ -209,21 +213,24 @@ void InitProcess::Checkpoint(CheckpointOptions to, const Environment& extra_env,
   });
 }
 
-void InitProcess::Delete(const Environment& extra_env, DoneStatus done) {
-  queue_.Enqueue(
-      [this, extra_env, done = std::move(done)](TurnQueue::Turn turn) mutable {
-        if (absl::Status allowed = Check(state_, Operation::kDelete);
-            !allowed.ok()) {
-          std::move(done)(allowed);
-          return;
-        }
-        driver_.Delete(
-            // A start that was given up may have got through all the same;
-            // without force the runtime would then refuse.
-            /*force=*/start_failed_, With(extra_env),
-            [turn = std::move(turn), done = std::move(done)](
-                absl::Status status) mutable { std::move(done)(status); });
-      });
+void InitProcess::Delete(const Environment& extra_env, EventLoop::Task on_begin,
+                         DoneStatus done) {
+  queue_.Enqueue([this, extra_env, on_begin = std::move(on_begin),
+                  done = std::move(done)](TurnQueue::Turn turn) mutable {
+    if (absl::Status allowed = Check(state_, Operation::kDelete);
+        !allowed.ok()) {
+      std::move(done)(allowed);
+      return;
+    }
+    deleting_ = true;
+    std::move(on_begin)();
+    driver_.Delete(
+        // A start that was given up may have got through all the same; without
+        // force the runtime would then refuse.
+        /*force=*/start_failed_, With(extra_env),
+        [turn = std::move(turn), done = std::move(done)](
+            absl::Status status) mutable { std::move(done)(status); });
+  });
 }
 
 void InitProcess::Kill(int signal, bool all, DoneStatus done) {

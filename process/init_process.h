@@ -53,9 +53,11 @@ class InitProcess final {
   // How it ended, as soon as it has been seen.
   const std::optional<ExitStatus>& death() const { return death_; }
   // A start or restore is under way, or waits for its turn.
-  bool starting() const { return starting_; }
-  // It was cancelled and is about to fail.
-  bool start_given_up() const { return !start_cancelled_.ok(); }
+  bool starting() const { return starts_ > 0; }
+  // The last one was cancelled and is about to fail.
+  bool start_given_up() const {
+    return start_cancelled_ != nullptr && !start_cancelled_->ok();
+  }
   // Until TakeStdio().
   Stdio& stdio() { return *stdio_; }
   std::unique_ptr<Stdio> TakeStdio() { return std::move(stdio_); }
@@ -66,11 +68,14 @@ class InitProcess final {
   void Create(const Environment& extra_env, DoneStatus done);
   // Takes note of the checkpoint that Start() will restore.
   void CreateFromCheckpoint(CheckpointOptions from);
-  // Ends a Create(), or a Start() under way; it fails with `why`.
+  // Ends a Create(), or the last Start() that was asked for; it fails with
+  // `why`.
   void Cancel(const absl::Status& why);
   // True if the runtime may know the container.
   bool runtime_ran() const;
 
+  // While an earlier one is not over: only behind one that was given up, since
+  // Cancel() is for the last.
   void Start(const Environment& extra_env, DoneStatus done);
   void Pause(const Environment& extra_env, DoneStatus done);
   void Resume(const Environment& extra_env, DoneStatus done);
@@ -79,8 +84,10 @@ class InitProcess final {
   void Checkpoint(CheckpointOptions to, const Environment& extra_env,
                   DoneStatus done);
   // Removes what the runtime keeps; a created init is killed by that. Does not
-  // change the state.
-  void Delete(const Environment& extra_env, DoneStatus done);
+  // change the state, but nothing starts any more. `on_begin` is called when
+  // its turn has come and the state allows it; else it fails without.
+  void Delete(const Environment& extra_env, EventLoop::Task on_begin,
+              DoneStatus done);
 
   // Signals it: through the kernel if that suffices, through the runtime if all
   // processes are meant, the container is paused, or an LSM refuses us.
@@ -96,6 +103,7 @@ class InitProcess final {
  private:
   void OnLaunched(absl::StatusOr<Reaper::Child> child, InitState next,
                   DoneStatus done);
+  absl::Status CheckStart() const;
   void KillThroughRuntime(int signal, bool all, DoneStatus done);
   std::string pid_file() const;
   Reaper::OnExit DeathCallback();
@@ -108,7 +116,8 @@ class InitProcess final {
 
   InitState state_ = InitState::kCreated;
   bool pausing_ = false;
-  bool starting_ = false;
+  bool deleting_ = false;
+  int starts_ = 0;
   pid_t pid_ = 0;
   Reaper::Child child_;
   std::optional<ExitStatus> death_;
@@ -116,7 +125,7 @@ class InitProcess final {
   std::optional<CheckpointOptions> checkpoint_;
   std::unique_ptr<Launch> launch_;
   RuncRun start_;
-  absl::Status start_cancelled_;
+  std::shared_ptr<absl::Status> start_cancelled_;  // of the last one
   bool start_failed_ = false;  // so it may run, whatever `state_` says
 };
 

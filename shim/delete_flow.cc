@@ -23,6 +23,15 @@ void DeleteFlow::Run(Done<ExitInfo> done) {
     return;
   }
   done_ = std::move(done);
+  container_->init().Delete(
+      extra_env_, [self = shared_from_this()] { self->Begin(); },
+      [self = shared_from_this()](absl::Status status) {
+        self->OnRuntimeDone(status);
+      });
+}
+
+void DeleteFlow::Begin() {
+  begun_ = true;
   container_->init().stdio().Drain([self = shared_from_this()](absl::Status) {
     self->drained_ = true;
     self->FinishWhenDrained();
@@ -33,19 +42,20 @@ void DeleteFlow::Run(Done<ExitInfo> done) {
       container_->cgroup().has_value()) {
     (void)container_->cgroup()->KillAll();
   }
-  container_->init().Delete(extra_env_,
-                            [self = shared_from_this()](absl::Status status) {
-                              self->OnRuntimeDone(status);
-                            });
 }
 
 void DeleteFlow::OnRuntimeDone(const absl::Status& status) {
   failure_ = status;
-  if (!status.ok() || container_->exited() || container_->init().pid() == 0) {
+  if (!begun_) {
+    // A start that was under way has come through.
+    cleaned_up_ = true;
+    FinishWhenDrained();
+  } else if (!status.ok() || container_->exited() ||
+             container_->init().pid() == 0) {
     Unmount();
-    return;
+  } else {
+    AwaitExit();
   }
-  AwaitExit();
 }
 
 void DeleteFlow::AwaitExit() {

@@ -13,8 +13,9 @@ namespace wisp {
 // and meanwhile lets the output drain: in that order, so that what holds the
 // output open is gone before anybody waits for its end (pains B3, containerd
 // #13377). Runs to its end whatever becomes of the caller. After an error the
-// container stays, and Delete may be tried again. Keeps itself alive until it
-// has answered.
+// container stays, and Delete may be tried again; nothing has been touched if
+// the state forbids it by the time that its turn has come. Keeps itself alive
+// until it has answered.
 class DeleteFlow : public std::enable_shared_from_this<DeleteFlow> {
  public:
   DeleteFlow(ContainerContext& context, std::shared_ptr<Container> container,
@@ -25,6 +26,7 @@ class DeleteFlow : public std::enable_shared_from_this<DeleteFlow> {
   void Run(Done<ExitInfo> done);
 
  private:
+  void Begin();
   void OnRuntimeDone(const absl::Status& status);
   void AwaitExit();
   void Unmount();
@@ -40,6 +42,7 @@ class DeleteFlow : public std::enable_shared_from_this<DeleteFlow> {
   const Container::Environment extra_env_;
   Done<ExitInfo> done_;
   absl::Status failure_;
+  bool begun_ = false;
   bool drained_ = false;
   bool cleaned_up_ = false;
   EventLoop::TimerHandle exit_limit_;

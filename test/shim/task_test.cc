@@ -1,4 +1,5 @@
 // The Task API of the real binary, with a runtime whose every step can be held.
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -476,6 +477,98 @@ TEST_F(TaskTest, RefusesASecondStartThatCouldEndTheFirst) {
   shim().OpenGate("start.c1.before");
   shim().Await(*first);
   EXPECT_TRUE(first->result.ok()) << first->result.status();
+  EXPECT_EQ(StatusOf("c1"), kRunning);
+}
+
+TEST_F(TaskTest, GivesUpEachOfTwoStartsThatWaitForTheirTurn) {
+  Make("c1", {"sleep", "1000"});
+  shim().CloseGate("update.c1.before");
+  api::UpdateTaskRequest update;
+  update.set_id("c1");
+  update.mutable_resources()->set_value("{}");
+  const auto updated = shim().StartCall("Update", update);
+  ASSERT_TRUE(shim().AwaitRuntimeCall("update c1"));
+  api::StartRequest start;
+  start.set_id("c1");
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(Text(shim()
+                       .Call<api::StartResponse>("Start", start,
+                                                 absl::Milliseconds(200))
+                       .status()),
+              "4: context deadline exceeded");
+  }
+  shim().OpenGate("update.c1.before");
+  shim().Await(*updated);
+  // Behind both of them.
+  EXPECT_TRUE(shim().Call<Empty>("Update", update).ok());
+  EXPECT_EQ(StatusOf("c1"), kCreated);
+  EXPECT_THAT(shim().RuntimeCalls(),
+              ElementsAre("create c1", "update c1", "update c1"));
+}
+
+TEST_F(TaskTest, StartsNoTaskFromACheckpointThatIsBeingDeleted) {
+  const std::string source = shim().directory() + "/control/source";
+  ASSERT_EQ(mkdir(source.c_str(), 0700), 0);
+  shim().MakeBundle("c1", {"sleep", "1000"});
+  api::CreateTaskRequest request = shim().CreateRequest("c1");
+  request.set_checkpoint(source);
+  // Its unmount comes between the runtime's delete and the end.
+  containerd::types::Mount* const mount = request.add_rootfs();
+  mount->set_type("bind");
+  mount->set_source(source);
+  mount->add_options("rbind");
+  const absl::Status created =
+      shim().Call<api::CreateTaskResponse>("Create", request).status();
+  ASSERT_TRUE(created.ok()) << created;
+  api::DeleteRequest remove;
+  remove.set_id("c1");
+  api::StartRequest start;
+  start.set_id("c1");
+  const auto removed = shim().StartCall("Delete", remove);
+  const auto started = shim().StartCall("Start", start);
+  shim().Await(*removed);
+  shim().Await(*started);
+  EXPECT_TRUE(removed->result.ok()) << removed->result.status();
+  EXPECT_EQ(Text(started->result.status()),
+            "9: cannot start a deleted process: failed precondition");
+  EXPECT_THAT(shim().RuntimeCalls(), ElementsAre("delete c1"));
+}
+
+TEST_F(TaskTest, ADeleteThatAStartOvertakesTakesNothingFromTheTask) {
+  const std::string in = shim().directory() + "/control/in";
+  const std::string out = shim().directory() + "/control/out";
+  ASSERT_EQ(mkfifo(in.c_str(), 0600), 0);
+  ASSERT_EQ(mkfifo(out.c_str(), 0600), 0);
+  const UniqueFd reader = std::move(OpenFd(out, O_RDONLY | O_NONBLOCK)).value();
+  shim().MakeBundle("c1", {"cat"});
+  api::CreateTaskRequest request = shim().CreateRequest("c1");
+  request.set_stdin(in);
+  request.set_stdout(out);
+  ASSERT_TRUE(shim().Call<api::CreateTaskResponse>("Create", request).ok());
+  shim().CloseGate("start.c1.before");
+  api::StartRequest start;
+  start.set_id("c1");
+  const auto started = shim().StartCall("Start", start);
+  ASSERT_TRUE(shim().AwaitRuntimeCall("start c1"));
+  api::DeleteRequest remove;
+  remove.set_id("c1");
+  const auto removed = shim().StartCall("Delete", remove);
+  ASSERT_EQ(StatusOf("c1"), kCreated);  // so the Delete is in its queue
+  shim().OpenGate("start.c1.before");
+  shim().Await(*started);
+  shim().Await(*removed);
+  EXPECT_TRUE(started->result.ok()) << started->result.status();
+  EXPECT_EQ(Text(removed->result.status()),
+            "9: cannot delete a running process: failed precondition");
+  const UniqueFd writer = std::move(OpenFd(in, O_WRONLY | O_NONBLOCK)).value();
+  WISP_CHECK(WriteAll(writer.get(), "still there\n").ok());
+  std::string text;
+  EXPECT_TRUE(shim().RunUntil([&] {
+    char buffer[64];
+    const ssize_t n = read(reader.get(), buffer, sizeof(buffer));
+    if (n > 0) text.append(buffer, static_cast<size_t>(n));
+    return text == "still there\n";
+  }));
   EXPECT_EQ(StatusOf("c1"), kRunning);
 }
 

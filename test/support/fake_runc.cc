@@ -14,12 +14,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pty.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -42,6 +47,7 @@ struct Command {
   std::string bundle;
   std::string pid_file;
   std::string process_file;
+  std::string console_socket;
   std::string id;  // the last argument but the signal of kill
   std::string signal;
   bool all = false;
@@ -69,9 +75,10 @@ Command Parse(int argc, char** argv) {
     } else if (word == "--log") {
       command.log = value();
     } else if (word == "--log-format" || word == "--image-path" ||
-               word == "--work-path" || word == "--format" ||
-               word == "--console-socket") {
+               word == "--work-path" || word == "--format") {
       value();
+    } else if (word == "--console-socket") {
+      command.console_socket = value();
     } else if (word == "--bundle") {
       command.bundle = value();
     } else if (word == "--pid-file") {
@@ -167,6 +174,56 @@ void WritePidFile(const Command& command, pid_t pid) {
   }
 }
 
+// A pty for the process, if one is asked for. Its master goes to the shim.
+struct Terminal {
+  UniqueFd slave;
+
+  static Terminal Open(const Command& command);
+  // In the process, as leader of a session.
+  void Attach() const {
+    if (!slave.valid()) return;
+    ioctl(slave.get(), TIOCSCTTY, 0);
+    for (int fd = 0; fd < 3; ++fd) dup2(slave.get(), fd);
+  }
+};
+
+Terminal Terminal::Open(const Command& command) {
+  Terminal terminal;
+  if (command.console_socket.empty()) return terminal;
+  int master_fd;
+  int slave_fd;
+  if (openpty(&master_fd, &slave_fd, nullptr, nullptr, nullptr) != 0) {
+    Die(command, "openpty");
+  }
+  UniqueFd master(master_fd);
+  terminal.slave.Reset(slave_fd);
+  fcntl(master_fd, F_SETFD, FD_CLOEXEC);
+  fcntl(slave_fd, F_SETFD, FD_CLOEXEC);
+  const UniqueFd connection(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  command.console_socket.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  char name[] = "/dev/ptmx";
+  iovec data = {.iov_base = name, .iov_len = sizeof(name) - 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message = {};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(header), &master_fd, sizeof(int));
+  if (connect(connection.get(), reinterpret_cast<sockaddr*>(&address),
+              sizeof(address)) != 0 ||
+      sendmsg(connection.get(), &message, 0) < 0) {
+    Die(command, "cannot send the terminal");
+  }
+  return terminal;
+}
+
 // A child that does nothing before its parent has taken note of it: whoever
 // kills the runtime in between has killed both. `body` does not return.
 template <typename Body>
@@ -221,7 +278,9 @@ void Create(const Command& command) {
   mkfifo(start.c_str(), 0600);
   if (unshare(CLONE_NEWPID) != 0) Die(command, "unshare");
   UniqueFd release;
-  const pid_t pid = ForkHeld(&release, [&start, &spec] {
+  const Terminal terminal = Terminal::Open(command);
+  const pid_t pid = ForkHeld(&release, [&start, &spec, &terminal] {
+    terminal.Attach();
     const absl::StatusOr<UniqueFd> go = OpenFd(start, O_RDONLY);
     if (go.ok()) (void)ReadAll(go->get());
     Become((*spec)["process"]);
@@ -260,7 +319,11 @@ void Exec(const Command& command) {
     Die(command, "cannot exec in a stopped container");
   }
   UniqueFd release;
-  const pid_t pid = ForkHeld(&release, [&process] { Become(process->view()); });
+  const Terminal terminal = Terminal::Open(command);
+  const pid_t pid = ForkHeld(&release, [&process, &terminal] {
+    terminal.Attach();
+    Become(process->view());
+  });
   if (pid < 0) Die(command, "cannot exec in a stopped container");
   WritePidFile(command, pid);
   (void)WriteAll(release.get(), "go");
