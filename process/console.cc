@@ -156,13 +156,14 @@ void ConsoleSocket::Finish(absl::StatusOr<UniqueFd> result) {
 }
 
 ConsoleCopy::ConsoleCopy(EventLoop& loop, UniqueFd master, UniqueFd input,
-                         Output output, size_t stalled_size, OnEnd on_end)
-    : StreamCopy(std::move(on_end)),
+                         Output output, SpillOptions options,
+                         OnTrouble on_trouble, OnEnd on_end)
+    : StreamCopy(std::move(on_trouble), std::move(on_end)),
       loop_(loop),
       master_(std::move(master)),
       input_(std::move(input)),
       output_(std::move(output)),
-      stalled_size_(stalled_size),
+      options_(std::move(options)),
       closer_(loop) {}
 
 absl::Status ConsoleCopy::Start() {
@@ -202,13 +203,20 @@ void ConsoleCopy::OnMaster() {
 }
 
 void ConsoleCopy::PumpOutput() {
-  if (ended() || closer_.waiting() || !FlushOutput()) return;
+  if (ended() || closer_.waiting()) return;
+  if (spill_ != nullptr) return PumpThroughSpill();
+  if (!FlushOutput()) return;
   char buffer[kCopyChunk];
   for (int i = 0; i < kReadsPerTurn && readable_; ++i) {
     const ssize_t n = read(master_.get(), buffer, sizeof(buffer));
     if (n > 0) {
       const std::string_view data(buffer, static_cast<size_t>(n));
       const size_t written = TryWrite(data);
+      if (written < data.size() && options_.needs_spool()) {
+        spill_ = std::make_unique<Spill>(loop_, options_);
+        spill_->Add(data.substr(written));
+        return PumpThroughSpill();
+      }
       if (written < data.size()) {
         pending_output_ = std::string(data.substr(written));
         return WaitForOutput();
@@ -228,6 +236,45 @@ void ConsoleCopy::PumpOutput() {
   }
 }
 
+void ConsoleCopy::PumpThroughSpill() {
+  if (spill_->busy()) return;
+  output_watch_.Reset();
+  // What becomes readable meanwhile is an edge that sets it again.
+  const int source = std::exchange(readable_, false) ? master_.get() : -1;
+  const std::optional<Spool::Moved> moved =
+      spill_->Turn(source, output_.fd.get(),
+                   [this](const Spool::Moved& late) { OnSpilled(late); });
+  if (moved.has_value()) OnSpilled(*moved);
+}
+
+void ConsoleCopy::OnSpilled(const Spool::Moved& moved) {
+  AddSpilled(moved);
+  if (!moved.source_dry) readable_ = true;
+  if (moved.sink_gone) {
+    AddLost(spill_->size());
+    spill_.reset();
+    LoseOutput();
+  } else if (spill_->empty()) {
+    spill_.reset();
+  } else {
+    WaitForOutput();
+    // Soon enough for output; at once would not do where no fd can be had.
+    if (moved.needs_file) {
+      again_ = loop_.After(absl::Milliseconds(50), [this] { PumpOutput(); });
+      return;
+    }
+    if (!readable_ || !spill_->takes_more()) return;
+  }
+  again_ = loop_.After(absl::ZeroDuration(), [this] { PumpOutput(); });
+}
+
+void ConsoleCopy::LoseOutput() {
+  if (output_.is_fifo) AddLost(UnreadBytes(output_.fd.get()));
+  output_watch_.Reset();
+  output_ = Output();
+  reader_gone_ = true;
+}
+
 size_t ConsoleCopy::TryWrite(std::string_view data) {
   size_t done = 0;
   while (done < data.size()) {
@@ -244,10 +291,7 @@ size_t ConsoleCopy::TryWrite(std::string_view data) {
       break;
     } else if (errno != EINTR) {
       // A logger that died, or the last reader: the terminal must not block.
-      if (output_.is_fifo) AddLost(UnreadBytes(output_.fd.get()));
-      output_watch_.Reset();
-      output_ = Output();
-      reader_gone_ = true;
+      LoseOutput();
     }
   }
   return done;
@@ -255,7 +299,7 @@ size_t ConsoleCopy::TryWrite(std::string_view data) {
 
 void ConsoleCopy::WaitForOutput() {
   if (output_watch_.active()) return;
-  EnlargePipe(output_.fd.get(), stalled_size_);
+  if (spill_ == nullptr) EnlargePipe(output_.fd.get(), options_.memory);
   absl::StatusOr<EventLoop::WatchHandle> watch = loop_.Watch(
       output_.fd.get(), EPOLLOUT, [this](uint32_t) { PumpOutput(); });
   if (watch.ok()) {
@@ -338,6 +382,8 @@ void ConsoleCopy::StopKeeping() {
 void ConsoleCopy::Cut() {
   if (ended()) return;
   AddLost(pending_output_.size() + closer_.Abandon());
+  if (spill_ != nullptr) AddLost(spill_->size());
+  spill_.reset();
   std::string().swap(pending_output_);
   output_watch_.Reset();
   master_watch_.Reset();

@@ -60,9 +60,10 @@ class ConsoleSocket {
 class ConsoleCopy final : public StreamCopy {
  public:
   // `input` is the client's fifo, or none. Without `output` all is read to
-  // nowhere.
+  // nowhere. What waits for its reader does so in the output's own pipe, or in
+  // a spool (see PipeCopy).
   ConsoleCopy(EventLoop& loop, UniqueFd master, UniqueFd input, Output output,
-              size_t stalled_size, OnEnd on_end);
+              SpillOptions options, OnTrouble on_trouble, OnEnd on_end);
 
   absl::Status Start();
   absl::Status Resize(uint16_t width, uint16_t height);
@@ -71,7 +72,7 @@ class ConsoleCopy final : public StreamCopy {
   uint64_t input_moved() const { return input_moved_; }
 
   bool stalled() const override {
-    return output_watch_.active() || closer_.waiting();
+    return output_watch_.active() || spill_ != nullptr || closer_.waiting();
   }
   void StopKeeping() override;
   void Cut() override;
@@ -81,7 +82,10 @@ class ConsoleCopy final : public StreamCopy {
   void PumpOutput();
   // How much of `data` is dealt with: written, or lost.
   size_t TryWrite(std::string_view data);
+  void LoseOutput();
   void WaitForOutput();
+  void PumpThroughSpill();
+  void OnSpilled(const Spool::Moved& moved);
   // These two: true if nothing is left to write.
   bool FlushOutput();
   void OnOutputEnd();
@@ -93,7 +97,7 @@ class ConsoleCopy final : public StreamCopy {
   UniqueFd master_;
   UniqueFd input_;
   Output output_;
-  const size_t stalled_size_;
+  const SpillOptions options_;
   bool stop_keeping_ = false;
   bool reader_gone_ = false;
   bool readable_ = true;       // the master, for all we know
@@ -102,6 +106,7 @@ class ConsoleCopy final : public StreamCopy {
   std::string pending_input_;  // read, but not yet written
   std::string pending_output_;
   uint64_t input_moved_ = 0;
+  std::unique_ptr<Spill> spill_;
   OutputCloser closer_;
   EventLoop::WatchHandle master_watch_;
   EventLoop::WatchHandle input_watch_;

@@ -25,7 +25,7 @@ class LogFile {
   // Opens `path` for appending, made with mode 0644 if need be, and its parent
   // directories with 0755. Every `recheck` of writing the path is looked at:
   // when it names another file by then (logs are rotated so) that one is opened
-  // or made.
+  // or made, once the line under way is complete.
   static absl::StatusOr<std::shared_ptr<LogFile>> Open(std::string path,
                                                        absl::Duration recheck);
   // An open file that is never looked up again.
@@ -36,27 +36,29 @@ class LogFile {
   int Write(std::string_view* data);
 
  private:
-  void Recheck();
+  bool NamesAnother();
+  int Append(std::string_view* data);
 
   std::string path_;  // empty: no look
   absl::Duration recheck_;
   std::mutex mutex_;
   absl::Time checked_;
   UniqueFd fd_;
+  bool rotated_ = false;
+  bool at_line_start_ = true;
 };
 
 // From a pipe to a log. Each portion is copied in a thread of its own, which
 // lives for that: a sick disk holds up nobody else. A write that fails does not
 // end the copy: it is tried again with back-off, and when the pipe is filling
 // up meanwhile the oldest bytes are dropped, so that the container is not
-// blocked.
+// blocked. One that only takes long is waited for, with a larger pipe.
 class FileCopy final : public StreamCopy {
  public:
-  using OnTrouble = absl::AnyInvocable<void(std::string_view)>;
-
+  // A source whose log cannot keep up is made `stalled_size` bytes large.
   // `on_trouble` hears of the first of a series of failed writes.
   FileCopy(EventLoop& loop, UniqueFd source, std::shared_ptr<LogFile> file,
-           size_t stalled_size, OnTrouble on_trouble, OnEnd on_end);
+           uint64_t stalled_size, OnTrouble on_trouble, OnEnd on_end);
 
   void Start() { WaitForSource(); }
 
@@ -81,14 +83,14 @@ class FileCopy final : public StreamCopy {
   EventLoop& loop_;
   const std::shared_ptr<UniqueFd> source_;  // shared with the thread
   std::shared_ptr<LogFile> file_;
-  const size_t stalled_size_;
-  OnTrouble on_trouble_;
+  const uint64_t stalled_size_;
   std::string rest_;
   bool working_ = false;
   bool failing_ = false;
   absl::Duration pause_;
   EventLoop::WatchHandle watch_;
   EventLoop::TimerHandle retry_;
+  EventLoop::TimerHandle slow_;
   const std::shared_ptr<FileCopy*> self_;  // its weak copies outlive us
 };
 

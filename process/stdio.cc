@@ -70,6 +70,7 @@ void Stdio::Trouble(std::string_view what) {
 
 void Stdio::Prepare(DoneStatus done) {
   done_ = std::move(done);
+  connecting_ = false;
   switch (plan_.mode) {
     case StdioPlan::Mode::kNull:
       return FinishSoon(absl::OkStatus());
@@ -315,14 +316,15 @@ absl::Status Stdio::StartCopies() {
                            std::shared_ptr<LogFile> log) {
     if (log != nullptr) {
       auto file = std::make_unique<FileCopy>(
-          loop_, std::move(pipe), std::move(log), options_.stalled_pipe,
+          loop_, std::move(pipe), std::move(log), options_.spill.memory,
           [this](std::string_view what) { Trouble(what); },
           [this] { OnCopyEnd(); });
       file->Start();
       outputs_.push_back(std::move(file));
     } else {
       auto fifo = std::make_unique<PipeCopy>(
-          loop_, std::move(pipe), *std::move(output), options_.stalled_pipe,
+          loop_, std::move(pipe), *std::move(output), options_.spill,
+          [this](std::string_view what) { Trouble(what); },
           [this] { OnCopyEnd(); });
       fifo->Start();
       outputs_.push_back(std::move(fifo));
@@ -346,8 +348,10 @@ absl::Status Stdio::StartCopies() {
   if (stdin_reader_.valid()) {
     Output output;
     output.fd = std::move(stdin_pipe_);
-    auto input = std::make_unique<PipeCopy>(loop_, std::move(stdin_reader_),
-                                            std::move(output), 0, nullptr);
+    // What it holds back, its client holds.
+    auto input = std::make_unique<PipeCopy>(
+        loop_, std::move(stdin_reader_), std::move(output),
+        SpillOptions{.memory = 0}, nullptr, nullptr);
     input->Start();
     input_ = std::move(input);
   }
@@ -392,7 +396,8 @@ absl::Status Stdio::StartConsole() {
   stdout_.reset();
   auto console = std::make_unique<ConsoleCopy>(
       loop_, std::move(master_), std::move(stdin_reader_), std::move(output),
-      options_.stalled_pipe, [this] { OnCopyEnd(); });
+      options_.spill, [this](std::string_view what) { Trouble(what); },
+      [this] { OnCopyEnd(); });
   console_ = console.get();
   outputs_.push_back(std::move(console));
   RETURN_IF_ERROR(console_->Start());

@@ -20,6 +20,7 @@
 #include "process/file_copy.h"
 #include "process/logger.h"
 #include "process/reaper.h"
+#include "process/spill_options.h"
 #include "process/status_macros.h"
 #include "process/stdio_plan.h"
 #include "process/stream_copy.h"
@@ -35,8 +36,8 @@ struct StdioOptions {
   // only about to open its end.
   absl::Duration stdin_grace = absl::Milliseconds(100);
   absl::Duration log_recheck = absl::Seconds(10);
-  // What a stream that stalls may hold before its writer blocks.
-  size_t stalled_pipe = size_t{1} << 20;
+  // Of each output.
+  SpillOptions spill;
   Logger::Limits logger;
 };
 

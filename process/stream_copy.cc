@@ -9,8 +9,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/time/clock.h"
+#include "fmt/format.h"
+
 namespace wisp {
 namespace {
+
+constexpr uint64_t kLargestPipe = uint64_t{1} << 30;
+constexpr absl::Duration kComplaintPause = absl::Minutes(1);
 
 short Poll(int fd, short events) {
   pollfd poll_fd = {.fd = fd, .events = events, .revents = 0};
@@ -26,15 +32,37 @@ size_t UnreadBytes(int pipe) {
   return ioctl(pipe, FIONREAD, &bytes) == 0 ? static_cast<size_t>(bytes) : 0;
 }
 
-void EnlargePipe(int pipe, size_t size) {
-  if (fcntl(pipe, F_GETPIPE_SZ) < static_cast<int>(size)) {
-    fcntl(pipe, F_SETPIPE_SZ, static_cast<int>(size));
+void EnlargePipe(int pipe, uint64_t size) {
+  // EPERM: beyond /proc/sys/fs/pipe-max-size, or the user has too many.
+  size = std::min(size, kLargestPipe);
+  while (fcntl(pipe, F_GETPIPE_SZ) < static_cast<int>(size) &&
+         fcntl(pipe, F_SETPIPE_SZ, static_cast<int>(size)) < 0 &&
+         errno == EPERM) {
+    size /= 2;
+  }
+}
+
+void ReleasePipe(int pipe) {
+  if (fcntl(pipe, F_GETPIPE_SZ) > static_cast<int>(kCopyChunk)) {
+    fcntl(pipe, F_SETPIPE_SZ, static_cast<int>(kCopyChunk));
   }
 }
 
 void StreamCopy::SetEnded() {
   if (std::exchange(ended_, true)) return;
   if (on_end_ != nullptr) std::exchange(on_end_, nullptr)();
+}
+
+void StreamCopy::AddSpilled(const Spool::Moved& moved) {
+  AddMoved(moved.delivered);
+  AddLost(moved.dropped);
+  if (moved.dropped == 0 && moved.error == 0) return;
+  const absl::Time now = absl::Now();
+  if (now < next_complaint_) return;
+  next_complaint_ = now + kComplaintPause;
+  Trouble(moved.error != 0
+              ? fmt::format("output that waits: {}", ErrnoText(moved.error))
+              : "output is dropped: its reader does not keep up");
 }
 
 void OutputCloser::Close(Output output,
@@ -69,16 +97,17 @@ uint64_t OutputCloser::Abandon() {
 }
 
 PipeCopy::PipeCopy(EventLoop& loop, UniqueFd source, Output sink,
-                   size_t stalled_size, OnEnd on_end)
-    : StreamCopy(std::move(on_end)),
+                   SpillOptions options, OnTrouble on_trouble, OnEnd on_end)
+    : StreamCopy(std::move(on_trouble), std::move(on_end)),
       loop_(loop),
       source_(std::move(source)),
       sink_(std::move(sink)),
-      stalled_size_(stalled_size),
+      options_(std::move(options)),
       keeping_(sink_.keeper.valid()),
       closer_(loop) {}
 
 void PipeCopy::Move() {
+  if (spill_ != nullptr) return MoveThroughSpill();
   const ssize_t moved = splice(source_.get(), nullptr, sink_.fd.get(), nullptr,
                                kCopyChunk, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
   if (moved > 0) {
@@ -107,7 +136,41 @@ void PipeCopy::Move() {
   }
 }
 
+void PipeCopy::MoveThroughSpill() {
+  if (spill_->busy()) return;
+  source_watch_.Reset();
+  sink_watch_.Reset();
+  const std::optional<Spool::Moved> moved =
+      spill_->Turn(source_.get(), sink_.fd.get(),
+                   [this](const Spool::Moved& late) { OnSpilled(late); });
+  if (moved.has_value()) OnSpilled(*moved);
+}
+
+void PipeCopy::OnSpilled(const Spool::Moved& moved) {
+  AddSpilled(moved);
+  if (moved.sink_gone) return Cut();
+  if (moved.source_ended) source_.Reset();
+  if (moved.needs_file) return Retry();
+  if (spill_->empty()) {
+    spill_.reset();
+    if (source_.valid()) {
+      WaitForSource();
+    } else {
+      OnSourceEnd();
+    }
+    return;
+  }
+  absl::StatusOr<EventLoop::WatchHandle> watch =
+      loop_.Watch(sink_.fd.get(), EPOLLOUT, [this](uint32_t) { Move(); });
+  if (!watch.ok()) return Retry();
+  sink_watch_ = *std::move(watch);
+  if (!source_.valid() || !spill_->takes_more()) return;
+  watch = loop_.Watch(source_.get(), EPOLLIN, [this](uint32_t) { Move(); });
+  if (watch.ok()) source_watch_ = *std::move(watch);
+}
+
 void PipeCopy::WaitForSource() {
+  if (sink_watch_.active() && options_.memory > 0) ReleasePipe(source_.get());
   sink_watch_.Reset();
   if (source_watch_.active()) return;
   absl::StatusOr<EventLoop::WatchHandle> watch =
@@ -120,9 +183,11 @@ void PipeCopy::WaitForSink() {
   // Its hang-up cannot be masked, so the source is not watched at all.
   source_watch_.Reset();
   if (sink_watch_.active()) return;
-  if (stalled_size_ > 0) {
-    EnlargePipe(source_.get(), std::exchange(stalled_size_, 0));
+  if (options_.needs_spool()) {
+    spill_ = std::make_unique<Spill>(loop_, options_);
+    return MoveThroughSpill();
   }
+  EnlargePipe(source_.get(), options_.memory);
   absl::StatusOr<EventLoop::WatchHandle> watch =
       loop_.Watch(sink_.fd.get(), EPOLLOUT, [this](uint32_t) { Move(); });
   if (!watch.ok()) return Retry();
@@ -158,6 +223,8 @@ void PipeCopy::StopKeeping() {
 void PipeCopy::Cut() {
   if (ended()) return;
   if (source_.valid()) AddLost(UnreadBytes(source_.get()));
+  if (spill_ != nullptr) AddLost(spill_->size());
+  spill_.reset();
   AddLost(closer_.Abandon());
   // What lies in the fifo is lost, too, if its readers are gone.
   sink_.keeper.Reset();

@@ -5,12 +5,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <string_view>
+#include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
 #include "process/event_loop.h"
 #include "process/fd.h"
 #include "process/fifo.h"
+#include "process/spill.h"
+#include "process/spill_options.h"
 #include "process/status_macros.h"
 
 namespace wisp {
@@ -21,17 +26,23 @@ inline constexpr size_t kCopyChunk = size_t{64} << 10;
 // Bytes that wait in a pipe, whichever end `pipe` is.
 size_t UnreadBytes(int pipe);
 
-// Makes a pipe as large as an unprivileged user may. For a stream that stalls:
-// its writer goes on for so long. Failure does not matter.
-void EnlargePipe(int pipe, size_t size);
+// Makes a pipe `size` bytes large, or as large as we may. For a stream that
+// stalls: its writer goes on for so long. Failure does not matter.
+void EnlargePipe(int pipe, uint64_t size);
+// Gives that room back if little is left in it: what our user has more than 64
+// MiB of, other processes of his are denied (pipe(7), pipe-user-pages-soft).
+void ReleasePipe(int pipe);
 
 // One stream on its way. The program must ignore SIGPIPE.
 class StreamCopy {
  public:
   // Called once, from the loop or from Cut(); must not destroy the copy.
   using OnEnd = absl::AnyInvocable<void() &&>;
+  // Hears of what goes wrong beside any call.
+  using OnTrouble = absl::AnyInvocable<void(std::string_view)>;
 
-  explicit StreamCopy(OnEnd on_end) : on_end_(std::move(on_end)) {}
+  StreamCopy(OnTrouble on_trouble, OnEnd on_end)
+      : on_trouble_(std::move(on_trouble)), on_end_(std::move(on_end)) {}
   virtual ~StreamCopy() = default;
   StreamCopy(const StreamCopy&) = delete;
   StreamCopy& operator=(const StreamCopy&) = delete;
@@ -52,12 +63,19 @@ class StreamCopy {
   void SetEnded();
   void AddMoved(uint64_t bytes) { moved_ += bytes; }
   void AddLost(uint64_t bytes) { lost_ += bytes; }
+  void Trouble(std::string_view what) {
+    if (on_trouble_ != nullptr) on_trouble_(what);
+  }
+  // Takes note of what a spool has done.
+  void AddSpilled(const Spool::Moved& moved);
 
  private:
+  OnTrouble on_trouble_;
   OnEnd on_end_;
   bool ended_ = false;
   uint64_t moved_ = 0;
   uint64_t lost_ = 0;
+  absl::Time next_complaint_ = absl::InfinitePast();
 };
 
 // Closes our ends of a fifo at the end of a stream. A fifo without any open end
@@ -83,25 +101,28 @@ class OutputCloser {
   EventLoop::TimerHandle timer_;
 };
 
-// From one pipe or fifo to another, by splice(2): the pages change hands.
+// From one pipe or fifo to another, by splice(2): the pages change hands. When
+// that stalls the source is made as large as may wait in memory; or, where more
+// is wanted than a pipe can do, all goes through a spool until that is empty.
 class PipeCopy final : public StreamCopy {
  public:
-  // `source` does not block. On its first stall it is made `stalled_size` bytes
-  // large (0: left as it is). Without a keeper in `sink` its last reader's end
+  // `source` does not block. Without a keeper in `sink` its last reader's end
   // is the copy's: EPIPE.
-  PipeCopy(EventLoop& loop, UniqueFd source, Output sink, size_t stalled_size,
-           OnEnd on_end);
+  PipeCopy(EventLoop& loop, UniqueFd source, Output sink, SpillOptions options,
+           OnTrouble on_trouble, OnEnd on_end);
 
   void Start() { WaitForSource(); }
 
   bool stalled() const override {
-    return sink_watch_.active() || closer_.waiting();
+    return sink_watch_.active() || spill_ != nullptr || closer_.waiting();
   }
   void StopKeeping() override;
   void Cut() override;
 
  private:
   void Move();
+  void MoveThroughSpill();
+  void OnSpilled(const Spool::Moved& moved);
   void WaitForSource();
   void WaitForSink();
   void Retry();
@@ -111,8 +132,9 @@ class PipeCopy final : public StreamCopy {
   EventLoop& loop_;
   UniqueFd source_;
   Output sink_;
-  size_t stalled_size_;
+  const SpillOptions options_;
   bool keeping_;
+  std::unique_ptr<Spill> spill_;
   OutputCloser closer_;
   EventLoop::WatchHandle source_watch_;
   EventLoop::WatchHandle sink_watch_;

@@ -84,9 +84,15 @@ Container::Container(ContainerContext& context, ContainerConfig config)
 absl::StatusOr<std::unique_ptr<Stdio>> Container::MakeStdio(
     StdioRequest request) {
   const std::string process = request.process_id;
-  ASSIGN_OR_RETURN(
-      std::unique_ptr<Stdio> stdio,
-      Stdio::Create(context_.loop, context_.reaper, std::move(request)));
+  StdioOptions options;
+  options.spill = context_.spill;
+  if (options.spill.directory.empty()) {
+    options.spill.directory = config_.bundle;
+  }
+  options.spill.on_tmpfs = OnTmpfs(options.spill.directory);
+  ASSIGN_OR_RETURN(std::unique_ptr<Stdio> stdio,
+                   Stdio::Create(context_.loop, context_.reaper,
+                                 std::move(request), std::move(options)));
   stdio->SetOnTrouble([id = config_.id, process](std::string_view what) {
     LogWarning("stdio", {{"id", id}, {"process", process}, {"error", what}});
   });

@@ -25,6 +25,7 @@
 #include "process/runc.h"
 #include "process/runc_options.h"
 #include "process/settled.h"
+#include "process/spill_options.h"
 #include "process/stdio.h"
 #include "process/turn_queue.h"
 #include "shim/bundle.h"
@@ -41,6 +42,7 @@ struct ContainerContext {
   std::string namespace_name;
   CgroupHost cgroups;
   RuncLimits limits;
+  SpillOptions spill;  // without a directory: each container's bundle
   std::vector<std::string> runtime_env;  // of every run of the runtime
 };
 

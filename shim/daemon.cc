@@ -15,12 +15,15 @@
 namespace wisp {
 namespace {
 
-RuncLimits LimitsFromEnvironment() {
-  const char* const text = getenv("WISP_RUNTIME_LIMITS");
+// A setting that cannot be read is no reason not to serve.
+template <typename Setting>
+Setting FromEnvironment(const char* name,
+                        absl::StatusOr<Setting> (*parse)(std::string_view)) {
+  const char* const text = getenv(name);
   if (text == nullptr) return {};
-  const absl::StatusOr<RuncLimits> limits = ParseRuncLimits(text);
-  if (limits.ok()) return *limits;
-  LogError("ignoring WISP_RUNTIME_LIMITS", {{"error", limits.status()}});
+  absl::StatusOr<Setting> setting = parse(text);
+  if (setting.ok()) return *std::move(setting);
+  LogError("ignoring a setting", {{"name", name}, {"error", setting.status()}});
   return {};
 }
 
@@ -70,7 +73,8 @@ absl::Status Daemon::Build(const ShimOptions& options) {
       .detached = *detached_,
       .namespace_name = options.namespace_name,
       .cgroups = std::move(cgroups),
-      .limits = LimitsFromEnvironment(),
+      .limits = FromEnvironment("WISP_RUNTIME_LIMITS", ParseRuncLimits),
+      .spill = FromEnvironment("WISP_STDIO_SPILL", ParseSpillOptions),
       // Or runc waits for, and answers to, a systemd that waits for containerd.
       .runtime_env = EnvironmentWithout({"NOTIFY_SOCKET"}),
   });

@@ -234,6 +234,31 @@ TEST_F(ConsoleTest, AClientThatComesBackFindsAllOfAMebibyte) {
   EXPECT_EQ(ReadToEnd(out).size(), 588895U);
 }
 
+TEST_F(ConsoleTest, ASlowReaderGetsAllOfAProcessThatEndsAtOnce) {
+  for (const bool spool : {false, true}) {
+    options_.spill.file = spool ? uint64_t{64} << 20 : 0;
+    options_.spill.directory = directory_.path();
+    const StdioRequest request = Terminal();
+    const UniqueFd out = OpenReader(out_);
+    StartTerminal(request, "exec seq 1 1000000", /*raw=*/true);
+    std::string got;
+    bool more = true;
+    // The fifo is full most of the time, at the end as well.
+    ASSERT_TRUE(RunUntil(*loop_, [&] {
+      for (int i = 0; i < 20; ++i) loop_->RunOnce(absl::ZeroDuration());
+      more = ReadSome(out, &got, 30'011);
+      return !more;
+    }));
+    std::string expected;
+    for (int i = 1; i <= 1'000'000; ++i) expected += fmt::format("{}\n", i);
+    EXPECT_TRUE(got == expected) << got.size() << " of " << expected.size();
+    AwaitExit();
+    stdio_.reset();
+    unlink(in_.c_str());
+    unlink(out_.c_str());
+  }
+}
+
 TEST_F(ConsoleTest, ATerminalMayBeClosedAndOpenedAgain) {
   const StdioRequest request = Terminal();
   const UniqueFd out = OpenReader(out_);

@@ -554,13 +554,37 @@ TEST_F(StdioTest, ARotatedFileIsFollowed) {
   EXPECT_EQ(*ReadFile(path), "two\n");
 }
 
+TEST_F(StdioTest, NoLineIsLostOrCutWhenALogIsRotatedUnderWay) {
+  options_.log_recheck = absl::ZeroDuration();
+  const std::string path = directory_ / "log";
+  Start({.stdout_path = "file://" + path}, "exec seq 1 2000000");
+  std::string all;
+  int files = 0;
+  // Turns of the loop and renames, in no step with each other.
+  while (!exit_.has_value()) {
+    const std::string old = fmt::format("{}.{}", path, files);
+    if (rename(path.c_str(), old.c_str()) == 0) ++files;
+    loop_->RunOnce(absl::Milliseconds(3));
+  }
+  WISP_ASSERT_OK(Drain());
+  EXPECT_TRUE(RunUntil(*loop_, [this] { return stdio_->finished(); }));
+  for (int i = 0; i < files; ++i) {
+    const std::string part = *ReadFile(fmt::format("{}.{}", path, i));
+    EXPECT_TRUE(part.empty() || part.back() == '\n');
+    all += part;
+  }
+  if (access(path.c_str(), F_OK) == 0) all += *ReadFile(path);
+  EXPECT_GT(files, 3);
+  EXPECT_TRUE(all == Lines(2'000'000)) << all.size();
+}
+
 TEST_F(StdioTest, AFullDiskBlocksNobodyAndIsUsedAgainWhenThereIsRoom) {
   const std::string disk = directory_ / "disk";
   ASSERT_EQ(mkdir(disk.c_str(), 0700), 0);
   if (mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=64k") != 0) {
     GTEST_SKIP() << "needs the right to mount a tmpfs";
   }
-  options_.stalled_pipe = size_t{64} << 10;
+  options_.spill.memory = uint64_t{64} << 10;
   const UniqueFd gate = std::move(OpenFd(MakeFifo("gate"), O_RDWR)).value();
   Start({.stdout_path = "file://" + disk + "/log"},
         fmt::format("seq 1 60000; touch {0}/through; read line <{0}/gate; "
