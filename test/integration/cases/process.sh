@@ -27,6 +27,28 @@ case_output() {
   expect "$(seq 200000 | sha256sum)" "$(sha256sum <<<"$lines")" "200000 lines"
 }
 
+# A container goes on while nobody reads what it says, and its next reader gets that.
+case_reader_goes_away() {
+  # SIGKILL to the shell that ctr has become, not to the function's.
+  (exec ctr --address "$ADDRESS" --namespace "$NAMESPACE" run ${WISP_TEST_CGROUP:+--cpu-shares 0} --runtime "$RUNTIME" \
+    "$IMAGE" c1 sh -c 'echo first; until [ -e /go ]; do sleep 0.1; done; seq 100000; : >/through; until [ -e /end ]; do sleep 0.1; done') >/tmp/first 2>&1 &
+  wait_until 20 grep -q first /tmp/first || fail "c1 says nothing"
+  kill -KILL $!
+  wait $! 2>/dev/null || true
+  ctr task exec --exec-id e1 c1 touch /go
+  if ! wait_until 20 ctr task exec --exec-id e2 c1 test -e /through; then
+    is_reference || fail "c1 is blocked"
+  fi
+  ctr task attach c1 >/tmp/second </dev/null &
+  wait_until 20 grep -qx 100000 /tmp/second || fail "c1's output has no end: $(tail -n 1 /tmp/second)"
+  ctr task exec --exec-id e3 c1 touch /end
+  wait $! || true
+  expect "$(seq 100000 | sha256sum)" "$(sha256sum </tmp/second)" "what was said meanwhile"
+  rm /tmp/first /tmp/second
+  remove_container c1
+  forget_fifos
+}
+
 case_exec() {
   start_container c1
   expect_exit 0 ctr task exec --exec-id e1 c1 echo again
