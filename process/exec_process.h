@@ -42,6 +42,8 @@ class ExecProcess final {
   const std::optional<ExitStatus>& death() const { return death_; }
   // Until TakeStdio().
   Stdio& stdio() { return *stdio_; }
+  // Null after TakeStdio().
+  const Stdio* stdio_if_any() const { return stdio_.get(); }
   std::unique_ptr<Stdio> TakeStdio() { return std::move(stdio_); }
   ExitWaiters& waiters() { return waiters_; }
 

@@ -60,6 +60,8 @@ class InitProcess final {
   }
   // Until TakeStdio().
   Stdio& stdio() { return *stdio_; }
+  // Null after TakeStdio().
+  const Stdio* stdio_if_any() const { return stdio_.get(); }
   std::unique_ptr<Stdio> TakeStdio() { return std::move(stdio_); }
   ExitWaiters& waiters() { return waiters_; }
 

@@ -168,6 +168,11 @@ std::string JsonView::Dump() const {
   return value_->dump(-1, ' ', false, Value::error_handler_t::replace);
 }
 
+std::string JsonView::DumpIndented() const {
+  if (!exists()) return "null\n";
+  return value_->dump(2, ' ', false, Value::error_handler_t::replace) + "\n";
+}
+
 absl::StatusOr<Json> Json::Parse(std::string_view text) {
   if (Depth(text) > kMaxDepth) {
     return absl::InvalidArgumentError(

@@ -61,6 +61,8 @@ class JsonView {
 
   // The value as compact JSON; "null" if there is none.
   std::string Dump() const;
+  // The same with a line for each value, for people.
+  std::string DumpIndented() const;
 
  private:
   friend class Json;

@@ -6,6 +6,8 @@
 #ifndef WISP_PROCESS_RUNC_H_
 #define WISP_PROCESS_RUNC_H_
 
+#include <sys/types.h>
+
 #include <map>
 #include <memory>
 #include <string>
@@ -74,6 +76,15 @@ class RuncRun {
   std::shared_ptr<std::weak_ptr<Run>> run_;
 };
 
+// A command under way, for who wants to know what a container waits for.
+struct RuncRunInfo {
+  std::string command;  // "exec"
+  pid_t pid = 0;
+  absl::Duration age;
+  absl::Duration limit;  // after which it is killed
+  bool aborted = false;  // it has been killed, and has not ended yet
+};
+
 // Runs commands for one container. Completions run on the loop, never from
 // within the method that started them. Errors carry the runtime's own words:
 // `OCI runtime create failed: <last error of its log>`, else its output.
@@ -91,6 +102,8 @@ class RuncDriver {
 
   const RuncSettings& settings() const { return settings_; }
   std::string log_path() const;
+  // What is under way, oldest first.
+  std::vector<RuncRunInfo> Runs() const;
 
   // Leaves init behind, waiting to be started, and its pid in `pid_file`.
   RuncRun Create(const std::string& pid_file, const RuncRunOptions& options,
@@ -141,6 +154,7 @@ class RuncDriver {
   Reaper& reaper_;
   const RuncSettings settings_;
   std::map<std::string, std::string> help_;  // by verb, as far as asked for
+  std::vector<std::weak_ptr<RuncRun::Run>> runs_;  // some are over
 };
 
 }  // namespace wisp

@@ -73,6 +73,20 @@ void RuncRun::Run::Finish(std::optional<ExitStatus> exit) {
   std::move(tell)(std::move(result));
 }
 
+std::vector<RuncRunInfo> RuncDriver::Runs() const {
+  std::vector<RuncRunInfo> runs;
+  for (const std::weak_ptr<RuncRun::Run>& weak : runs_) {
+    const std::shared_ptr<RuncRun::Run> run = weak.lock();
+    if (run == nullptr || !run->child.valid()) continue;
+    runs.push_back({.command = run->command,
+                    .pid = run->child.pid(),
+                    .age = absl::Now() - run->started,
+                    .limit = run->limit,
+                    .aborted = !run->aborted.ok()});
+  }
+  return runs;
+}
+
 RuncRun RuncDriver::Run(std::vector<std::string> command, absl::Duration limit,
                         const RuncRunOptions& options, OnResult on_result) {
   auto run = std::make_shared<RuncRun::Run>(RuncRun::Run{
@@ -123,6 +137,8 @@ RuncRun RuncDriver::Run(std::vector<std::string> command, absl::Duration limit,
     return handle;
   }
   *handle.run_ = run;
+  std::erase_if(runs_, [](const auto& other) { return other.expired(); });
+  runs_.push_back(run);
   run->timer = loop_.After(limit, [handle, binary = settings_.binary,
                                    verb = command.front(), limit]() mutable {
     handle.Abort(absl::DeadlineExceededError(

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/time/clock.h"
 #include "fmt/format.h"
 #include "process/fd.h"
 #include "process/runc.h"
@@ -35,6 +36,7 @@ struct RuncRun::Run {
   UniqueFd capture;  // invalid where the container has the fds
   absl::Duration limit;
   RuncDriver::OnResult on_result;
+  absl::Time started = absl::Now();
   absl::Status aborted;
   Reaper::Child child;
   EventLoop::TimerHandle timer;

@@ -21,6 +21,10 @@ int RunStart(const ShimOptions& options);
 // whatever it finds, any number of times; leaves a live server alone.
 int RunDelete(const ShimOptions& options);
 
+// `inspect TARGET`: prints the state of a running shim, named by its socket, by
+// one of its bundles or by its pid, as JSON. Only for its own user.
+int RunInspect(const ShimOptions& options);
+
 // `-info`: prints a RuntimeInfo.
 int RunInfo(const ShimOptions& options);
 

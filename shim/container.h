@@ -94,6 +94,11 @@ class Container final : public std::enable_shared_from_this<Container> {
   InitProcess& init() { return *init_; }
   const InitProcess& init() const { return *init_; }
   RuncDriver& driver() { return driver_; }
+  const RuncDriver& driver() const { return driver_; }
+  // By id.
+  const std::map<std::string, std::shared_ptr<ExecProcess>>& execs() const {
+    return execs_;
+  }
   const std::optional<Cgroup>& cgroup() const { return cgroup_; }
   // A pid namespace of its own, which dies with init.
   bool has_private_pid_namespace() const { return private_pid_namespace_; }

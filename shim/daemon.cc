@@ -11,6 +11,7 @@
 #include "process/spawn.h"
 #include "shim/identity.h"
 #include "shim/log.h"
+#include "shim/state_dump.h"
 
 namespace wisp {
 namespace {
@@ -104,8 +105,12 @@ absl::Status Daemon::Build(const ShimOptions& options) {
   // the other version while we run.
   server_->Register("containerd.task.v2.Task", &service_->methods());
   server_->Register("containerd.task.v3.Task", &service_->methods());
+  inspection_[std::string(kDumpMethod)] = [this](RawCall call) {
+    call.Respond(DumpText());
+  };
+  server_->Register(std::string(kDumpService), &inspection_);
   ASSIGN_OR_RETURN(
-      signals_, loop_->WatchSignals({SIGTERM, SIGINT, SIGUSR1},
+      signals_, loop_->WatchSignals({SIGTERM, SIGINT, SIGUSR1, SIGUSR2},
                                     [this](int signal) { OnSignal(signal); }));
   RETURN_IF_ERROR(server_->Listen(listener_.get()));
   ConsiderIdleExit();
@@ -119,10 +124,8 @@ int Daemon::Run() {
 }
 
 void Daemon::OnSignal(int signal) {
-  if (signal == SIGUSR1) {
-    Dump();
-    return;
-  }
+  if (signal == SIGUSR1) return Dump();
+  if (signal == SIGUSR2) return SwitchDebug();
   // Containers stay: containerd finds the connection closed and runs `delete`.
   LogInfo("leaving on a signal", {{"signal", signal}});
   leaving_ = true;
@@ -206,26 +209,33 @@ void Daemon::StopWhenQuiet() {
   }
 }
 
+std::string Daemon::DumpText() const {
+  return DumpState({.tasks = *service_,
+                    .server = *server_,
+                    .publisher = *publisher_,
+                    .detached = *detached_,
+                    .reaper = *reaper_,
+                    .loop = *loop_})
+      .view()
+      .DumpIndented();
+}
+
 void Daemon::Dump() {
-  LogInfo("state", {{"tasks", service_->tasks()},
+  const absl::StatusOr<std::string> path = WriteDump(DumpText(), *service_);
+  if (!path.ok()) LogError("cannot dump the state", {{"error", path.status()}});
+  LogInfo("state", {{"dump", path.value_or("")},
+                    {"tasks", service_->tasks()},
                     {"connections", server_->connections()},
                     {"calls", server_->calls_in_flight()},
                     {"children", reaper_->known_children()},
                     {"threads", loop_->threads()},
                     {"events_pending", publisher_->pending()},
-                    {"events_dropped", publisher_->dropped()},
-                    {"log_lines_dropped", DroppedLogLines()}});
-  for (const TtrpcServer::CallInfo& call : server_->Calls()) {
-    LogInfo("call in flight", {{"method", call.method},
-                               {"age", absl::FormatDuration(call.age)},
-                               {"connection", call.connection}});
-  }
-  for (const auto& [id, container] : service_->Containers()) {
-    LogInfo("task", {{"id", id},
-                     {"pid", container->init().pid()},
-                     {"status", static_cast<int>(container->init().status())},
-                     {"exited", container->exited()}});
-  }
+                    {"events_dropped", publisher_->dropped()}});
+}
+
+void Daemon::SwitchDebug() {
+  SetLogDebug(!LogsDebug());
+  LogInfo("debug messages", {{"logged", LogsDebug() ? "yes" : "no"}});
 }
 
 }  // namespace wisp

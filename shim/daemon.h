@@ -55,7 +55,9 @@ class Daemon {
   void Close();
   void DrainAndStop(absl::Duration limit_if_up, absl::Duration limit_if_down);
   void StopWhenQuiet();
+  std::string DumpText() const;
   void Dump();
+  void SwitchDebug();
 
   const ShimOptions options_;
   UniqueFd log_;
@@ -71,6 +73,7 @@ class Daemon {
   std::optional<DetachedStdio> detached_;
   std::optional<ContainerContext> context_;
   std::unique_ptr<TaskService> service_;
+  Methods inspection_;
   std::unique_ptr<TtrpcServer> server_;
   EventLoop::WatchHandle signals_;
   EventLoop::TimerHandle idle_;

@@ -24,6 +24,7 @@ class FdSink final
  public:
   void set_fd(int fd) { fd_ = fd; }
   void set_debug(bool debug) { debug_ = debug; }
+  bool debug() const { return debug_; }
   uint64_t dropped() const { return dropped_; }
   std::vector<std::string> recent() const {
     return {recent_.begin(), recent_.end()};
@@ -111,6 +112,7 @@ void LogError(std::string_view message, LogFields fields) {
 
 void SetLogOutput(int fd) { TheLog().sink->set_fd(fd); }
 void SetLogDebug(bool debug) { TheLog().sink->set_debug(debug); }
+bool LogsDebug() { return TheLog().sink->debug(); }
 std::vector<std::string> RecentLogLines() { return TheLog().sink->recent(); }
 uint64_t DroppedLogLines() { return TheLog().sink->dropped(); }
 

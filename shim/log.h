@@ -32,6 +32,7 @@ void LogError(std::string_view message, LogFields fields = {});
 void SetLogOutput(int fd);
 // Debug lines are written only if this is set, but always remembered.
 void SetLogDebug(bool debug);
+bool LogsDebug();
 
 // Opens the bundle's fifo so that nothing about it can stop the shim: reading
 // and writing, since write-only fails while no daemon lives (ENXIO) and gets

@@ -77,6 +77,9 @@ int Main(int argc, char** argv, char** environment) {
   }
   if (options->version) return RunVersion(*options);
   if (options->info) return RunInfo(*options);
+  if (options->action == ShimOptions::Action::kInspect) {
+    return RunInspect(*options);
+  }
   if (const absl::Status valid = CheckNamespace(*options); !valid.ok()) {
     PrintError(valid);
     return 1;
@@ -86,6 +89,7 @@ int Main(int argc, char** argv, char** environment) {
       return RunStart(*options);
     case ShimOptions::Action::kDelete:
       return RunDelete(*options);
+    case ShimOptions::Action::kInspect:
     case ShimOptions::Action::kServe:
       break;
   }

@@ -128,12 +128,19 @@ absl::StatusOr<ShimOptions> ParseOptions(int argc, const char* const* argv,
     const std::string_view action = argv[next];
     if (action == "start") options.action = ShimOptions::Action::kStart;
     if (action == "delete") options.action = ShimOptions::Action::kDelete;
+    if (action == "inspect") {
+      options.action = ShimOptions::Action::kInspect;
+      if (next + 1 < argc) options.target = argv[next + 1];
+    }
   }
   return options;
 }
 
 std::string Usage(const ShimOptions& options) {
-  std::string text = fmt::format("Usage of {}:\n", options.program);
+  std::string text = fmt::format(
+      "Usage of {}:\n  inspect SOCKET|BUNDLE|PID\n    \tprint the state of a "
+      "running shim\n",
+      options.program);
   for (const StringFlag& flag : kStringFlags) {
     text += fmt::format("  -{} string\n", flag.name);
   }

@@ -15,12 +15,13 @@
 namespace wisp {
 
 struct ShimOptions {
-  // The first word that is no flag. Whatever is neither start nor delete, also
-  // nothing at all, means to serve.
-  enum class Action { kServe, kStart, kDelete };
+  // The first word that is no flag. Whatever is none of ours, also nothing at
+  // all, means to serve. No daemon says inspect.
+  enum class Action { kServe, kStart, kDelete, kInspect };
 
   std::string program;  // argv[0]
   Action action = Action::kServe;
+  std::string target;    // the word after inspect
   bool help = false;     // -h, -help: print Usage(), exit 0
   bool version = false;  // -v, -version
   bool info = false;

@@ -51,13 +51,16 @@ absl::StatusOr<std::shared_ptr<Container>> TaskService::Find(
   return task->second.container;
 }
 
-std::map<std::string, std::shared_ptr<const Container>>
-TaskService::Containers() const {
-  std::map<std::string, std::shared_ptr<const Container>> containers;
+std::vector<TaskService::TaskInfo> TaskService::Tasks() const {
+  std::vector<TaskInfo> tasks;
   for (const auto& [id, task] : tasks_) {
-    if (task.phase != Phase::kCreating) containers[id] = task.container;
+    tasks.push_back(
+        {.id = id,
+         .phase = task.phase,
+         .container = task.container,
+         .calls_waiting = task.deletes.size() + task.waiting.size()});
   }
-  return containers;
+  return tasks;
 }
 
 void TaskService::Create(

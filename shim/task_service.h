@@ -41,11 +41,20 @@ class TaskService {
   size_t tasks() const { return tasks_.size(); }
   // True once there has been one.
   bool ever_had_task() const { return ever_had_task_; }
-  // Those that have been created, by id.
-  std::map<std::string, std::shared_ptr<const Container>> Containers() const;
+
+  enum class Phase { kCreating, kReady, kDeleting };
+  // A task as it is now, for the debug dump.
+  struct TaskInfo {
+    std::string id;
+    Phase phase = Phase::kCreating;
+    std::shared_ptr<const Container> container;
+    size_t calls_waiting = 0;  // for the phase to end
+  };
+  std::vector<TaskInfo> Tasks() const;
+  // Answers to Deletes that are kept since nobody was there to take them.
+  size_t unclaimed_answers() const { return unclaimed_.size(); }
 
  private:
-  enum class Phase { kCreating, kReady, kDeleting };
   struct Task {
     Phase phase = Phase::kCreating;
     std::shared_ptr<Container> container;

@@ -91,6 +91,9 @@ TEST(OptionsTest, StopsAtTheFirstWordThatIsNoFlag) {
   EXPECT_EQ(Parsed({"-", "delete"}).action, Action::kServe);
   EXPECT_EQ(Parsed({"", "delete"}).action, Action::kServe);
   EXPECT_EQ(Parsed({"serve"}).action, Action::kServe);
+  EXPECT_EQ(Parsed({"inspect", "42"}).action, Action::kInspect);
+  EXPECT_EQ(Parsed({"inspect", "42"}).target, "42");
+  EXPECT_EQ(Parsed({"inspect"}).target, "");
   EXPECT_EQ(Parsed({}).action, Action::kServe);
 }
 

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -243,17 +244,30 @@ pid_t ForkHeld(UniqueFd* release, Body body) {
   return pid;
 }
 
-// Lives, and is what it was: a child of the shim, as we are.
-bool IsAlive(pid_t pid) {
+// When a process began, in ticks, which tells it from a later one with its pid;
+// 0 if it is not there or dead.
+uint64_t StartOf(pid_t pid) {
   const absl::StatusOr<std::string> stat =
       ReadFile(fmt::format("/proc/{}/stat", pid));
-  if (!stat.ok()) return false;
-  const size_t name_end = stat->rfind(')');
-  char state = 'X';
-  int parent = 0;
-  return name_end != std::string::npos &&
-         sscanf(stat->c_str() + name_end + 1, " %c %d", &state, &parent) == 2 &&
-         state != 'Z' && state != 'X' && parent == getppid();
+  if (!stat.ok()) return 0;
+  // Field 22; the third comes after the name, which may have anything in it.
+  std::istringstream fields(stat->substr(stat->rfind(')') + 1));
+  std::string state;
+  fields >> state;
+  if (state == "Z" || state == "X") return 0;
+  std::string skipped;
+  for (int i = 4; i < 22; ++i) fields >> skipped;
+  uint64_t start = 0;
+  fields >> start;
+  return start;
+}
+
+// Init lives, and its pid is not another's by now.
+bool IsAlive(const Command& command) {
+  const absl::StatusOr<std::string> start =
+      ReadFile(command.state() + "/start_time");
+  return start.ok() && *start != "0" &&
+         *start == std::to_string(StartOf(InitOf(command)));
 }
 
 void Create(const Command& command) {
@@ -288,6 +302,8 @@ void Create(const Command& command) {
   if (pid < 0) Die(command, "fork");
   (void)WriteFileAtomically(command.state() + "/pid", std::to_string(pid), 0600,
                             false);
+  (void)WriteFileAtomically(command.state() + "/start_time",
+                            std::to_string(StartOf(pid)), 0600, false);
   WritePidFile(command, pid);
   (void)WriteAll(release.get(), "go");
 }
@@ -334,7 +350,7 @@ void Kill(const Command& command) {
     Die(command, "container does not exist");
   }
   const pid_t pid = InitOf(command);
-  if (!IsAlive(pid) || kill(pid, atoi(command.signal.c_str())) != 0) {
+  if (!IsAlive(command) || kill(pid, atoi(command.signal.c_str())) != 0) {
     Die(command, "container not running");
   }
 }
@@ -349,12 +365,12 @@ void Delete(const Command& command) {
   if (created || command.force) {
     const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
     // The number may be somebody else's by now.
-    if (pidfd.valid() && IsAlive(pid)) {
+    if (pidfd.valid() && IsAlive(command)) {
       syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
       pollfd dead = {.fd = pidfd.get(), .events = POLLIN, .revents = 0};
       poll(&dead, 1, 10'000);
     }
-  } else if (IsAlive(pid)) {
+  } else if (IsAlive(command)) {
     Die(command, "cannot delete container that is not stopped: running");
   }
   // All of it, as runc does: a create that was killed has left temporary files.

@@ -109,9 +109,10 @@ std::string TestShim::Binary() {
   return path == nullptr ? WISP_SHIM_BINARY : path;
 }
 
-std::unique_ptr<TestShim> TestShim::Start(const std::string& runtime) {
-  std::unique_ptr<TestShim> shim(new TestShim());
-  const absl::Status status = shim->SetUp(runtime);
+std::unique_ptr<TestShim> TestShim::Start(const std::string& runtime,
+                                          bool debug) {
+  std::unique_ptr<TestShim> shim(new TestShim(runtime, debug));
+  const absl::Status status = shim->SetUp();
   if (!status.ok()) {
     ADD_FAILURE() << "the shim did not come up: " << status;
     return nullptr;
@@ -119,13 +120,12 @@ std::unique_ptr<TestShim> TestShim::Start(const std::string& runtime) {
   return shim;
 }
 
-absl::Status TestShim::SetUp(const std::string& runtime) {
+absl::Status TestShim::SetUp() {
   // On a tmpfs, as bundles are.
   char name[] = "/dev/shm/wisp-XXXXXX";
   if (mkdtemp(name) == nullptr) return ErrnoStatus(errno, "mkdtemp");
   directory_ = name;
   namespace_ = fmt::format("wisp-test-{}", getpid());
-  runtime_ = runtime;
   for (const std::string& part :
        {std::string("/control"), std::string("/s"), std::string("/bundles"),
         std::string("/runtime"), std::string("/bin")}) {
@@ -242,8 +242,8 @@ absl::StatusOr<std::string> TestShim::RunAction(const std::string& id,
                   "-publish-binary",
                   "/bin/false",
                   "-id",
-                  id,
-                  "-debug"};
+                  id};
+  if (debug_) options.argv.push_back("-debug");
   options.env = EnvironmentWithout({"TTRPC_ADDRESS", "PATH"});
   const char* const path = getenv("PATH");
   options.env.push_back(fmt::format("PATH={}:{}", path_directory(),
@@ -280,8 +280,10 @@ absl::StatusOr<std::string> TestShim::RunStart(const std::string& id) {
   params.set_socket_dir(directory_ + "/s");
   params.set_containerd_grpc_address(directory_ + "/c.sock");
   params.set_containerd_ttrpc_address(directory_ + "/e.ttrpc");
-  params.set_log_level(
-      static_cast<containerd::runtime::bootstrap::v1::LogLevel>(-4));
+  if (debug_) {
+    params.set_log_level(
+        static_cast<containerd::runtime::bootstrap::v1::LogLevel>(-4));
+  }
   ASSIGN_OR_RETURN(const std::string reply,
                    RunAction(id, "start", params.SerializeAsString()));
   containerd::runtime::bootstrap::v1::BootstrapResult result;

@@ -43,9 +43,11 @@ class TestShim {
  public:
   // The shim itself: this build's, or $WISP_TEST_SHIM.
   static std::string Binary();
-  // `runtime`: path of the OCI runtime for its tasks. Fails the current test,
-  // and returns null, if it does not come up.
-  static std::unique_ptr<TestShim> Start(const std::string& runtime);
+  // `runtime`: path of the OCI runtime for its tasks; `debug`: it logs all it
+  // has to say, while its pipe has room. Fails the current test, and returns
+  // null, if it does not come up.
+  static std::unique_ptr<TestShim> Start(const std::string& runtime,
+                                         bool debug = true);
   ~TestShim();
   TestShim(const TestShim&) = delete;
   TestShim& operator=(const TestShim&) = delete;
@@ -145,8 +147,9 @@ class TestShim {
   std::string Log();
 
  private:
-  TestShim() = default;
-  absl::Status SetUp(const std::string& runtime);
+  TestShim(std::string runtime, bool debug)
+      : runtime_(std::move(runtime)), debug_(debug) {}
+  absl::Status SetUp();
   absl::StatusOr<std::string> RunAction(const std::string& id,
                                         const std::string& action,
                                         const std::string& input);
@@ -156,6 +159,7 @@ class TestShim {
   std::string directory_;
   std::string namespace_;
   std::string runtime_;
+  bool debug_ = true;
   std::string socket_;
   pid_t pid_ = 0;
   UniqueFd pidfd_;
