@@ -104,7 +104,8 @@ BUILD_PACKAGES="g++ cmake ninja-build ccache pkg-config protobuf-compiler
   libtomlplusplus-dev libmd-dev zlib1g-dev"
 
 # build_preset PRESET NAME [CMAKE-ARGUMENT...]: configures and builds as NAME in the
-# cache, outside of the source tree; the directory is in $build_directory.
+# cache, outside of the source tree; the directory is in $build_directory. All of it,
+# or $build_targets.
 build_preset() {
   local preset=$1 name=$2
   shift 2
@@ -119,5 +120,5 @@ build_preset() {
     cmake -S "$WISP_SOURCE" --preset "$preset" -B "$build_directory" \
     -DCMAKE_CXX_COMPILER_LAUNCHER=ccache "$@"
   with_progress "building $name" "$WISP_CACHE/log/build-$name.log" \
-    cmake --build "$build_directory"
+    cmake --build "$build_directory" ${build_targets:+--target $build_targets}
 }
