@@ -132,8 +132,8 @@ void Container::LoadCgroup() {
     LogDebug("cannot enable all cgroup controllers",
              {{"id", config_.id}, {"error", enabled}});
   }
-  absl::StatusOr<std::unique_ptr<OomWatch>> watch = OomWatch::Create(
-      context_.loop, *cgroup_, [this] { context_.events.Oom(config_.id); });
+  absl::StatusOr<std::unique_ptr<OomWatch>> watch =
+      OomWatch::Create(context_.loop, *cgroup_, [this] { TellOom(); });
   if (!watch.ok()) {
     LogError("cannot watch for OOM kills",
              {{"id", config_.id}, {"error", watch.status()}});

@@ -143,6 +143,7 @@ class Container final : public std::enable_shared_from_this<Container> {
   absl::StatusOr<std::unique_ptr<Stdio>> MakeStdio(StdioRequest request);
   void LoadCgroup();
   void CheckOom(const ExitStatus& status);
+  void TellOom();
 
   void OnInitDeath();
   void BeginInitExit();

@@ -166,6 +166,12 @@ void Container::CheckOom(const ExitStatus& status) {
           {{"id", config_.id}});
       break;
   }
+  TellOom();
+}
+
+void Container::TellOom() {
+  // The event has no room for which limit it was.
+  LogWarning("OOM kill", {{"id", config_.id}, {"memory", oom_->Describe()}});
   context_.events.Oom(config_.id);
 }
 
