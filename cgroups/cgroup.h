@@ -55,6 +55,11 @@ class Cgroup {
   // kUnknown if new ones keep appearing.
   absl::Status KillAll() const;
 
+  // Removes it, and what is below it; in v1 from every hierarchy. Kills nobody:
+  // kFailedPrecondition if there are processes left in it, and then what is
+  // empty has been removed all the same. One that has gone is fine.
+  absl::Status Remove() const;
+
   // Whether it was told to freeze. v1: the freezer's state, which for a parent
   // that is frozen says so too.
   absl::StatusOr<bool> IsFrozen() const;

@@ -91,6 +91,16 @@ absl::StatusOr<std::string> Bundle::ReadSocketDirectory() const {
   return std::string(target, static_cast<size_t>(length));
 }
 
+absl::Status Bundle::MarkCreating() const {
+  return WriteFileAtomically(Path("creating"), "", 0600, /*sync=*/false);
+}
+
+void Bundle::UnmarkCreating() const { unlink(Path("creating").c_str()); }
+
+bool Bundle::IsMarkedCreating() const {
+  return access(Path("creating").c_str(), F_OK) == 0;
+}
+
 absl::StatusOr<pid_t> Bundle::ReadInitPid() const {
   ASSIGN_OR_RETURN(std::string text, ReadFile(init_pid(), kSmallFile));
   absl::StatusOr<pid_t> pid = ParsePidFile(text);
@@ -201,6 +211,11 @@ absl::StatusOr<std::optional<std::string>> GroupOfConfig(const Json& config) {
         fmt::format("config.json: annotation {} is no string", key));
   }
   return std::nullopt;
+}
+
+std::string CgroupsPathOfConfig(const Json& config) {
+  std::string path = config["linux"]["cgroupsPath"].StringOr("");
+  return path.starts_with('/') ? path : std::string();
 }
 
 bool OnTmpfs(const std::string& directory) {

@@ -57,6 +57,13 @@ class Bundle {
   absl::Status LinkSocketDirectory(const std::string& target) const;
   absl::StatusOr<std::string> ReadSocketDirectory() const;
 
+  // `creating`: there from before a runtime is run that did not know the
+  // container until what it has done is known. A shim that is killed meanwhile
+  // leaves it, so what that runtime left is ours, whatever it says.
+  absl::Status MarkCreating() const;
+  void UnmarkCreating() const;
+  bool IsMarkedCreating() const;
+
   // `init.pid`, which the runtime writes.
   absl::StatusOr<pid_t> ReadInitPid() const;
 
@@ -83,6 +90,10 @@ absl::StatusOr<RuncOptions> ParseOptionsJson(std::string_view text);
 // (io.containerd.wisp.v2.group first, then those of Go's shim), or nothing.
 // Error: kInvalidArgument if it is no text.
 absl::StatusOr<std::optional<std::string>> GroupOfConfig(const Json& config);
+
+// linux.cgroupsPath, if it names a cgroup by its path from the root; with
+// systemd it is something else. Empty otherwise.
+std::string CgroupsPathOfConfig(const Json& config);
 
 // True if `directory` is on tmpfs or ramfs: what is written there is as durable
 // as it will ever be.

@@ -8,6 +8,7 @@
 #include "fmt/format.h"
 #include "shim/log.h"
 #include "shim/mount_helper.h"
+#include "shim/remains.h"
 #include "shim/runtime_state.h"
 
 namespace wisp {
@@ -97,6 +98,12 @@ void CreateFlow::RunRuntime() {
     return;
   }
   runtime_knew_ = LookAtRuntime().exists;
+  if (!runtime_knew_) {
+    if (absl::Status status = container_->bundle().MarkCreating();
+        !status.ok()) {
+      return Undo(std::move(status));
+    }
+  }
   container_->init().Create(extra_env_,
                             [self = shared_from_this()](absl::Status status) {
                               self->OnRuntimeDone(status);
@@ -142,22 +149,35 @@ bool CreateFlow::RuntimeHasOurs() const {
   // Another daemon may have a container of this id; that it has was perhaps the
   // very reason of our failure.
   const RuntimeState state = LookAtRuntime();
-  if (state.ours || !state.bundle.empty()) return state.ours;
+  if (!state.bundle.empty()) return state.ours;
   // A runtime that was killed early leaves a directory that does not say whose
   // it is: ours, if it was not there before.
-  const bool killed =
-      absl::IsCancelled(failure_) || absl::IsDeadlineExceeded(failure_);
-  return killed && state.exists && !runtime_knew_;
+  return state.exists && (container_->bundle().ReadInitPid().ok() ||
+                          (RuntimeWasKilled() && !runtime_knew_));
+}
+
+bool CreateFlow::RuntimeWasKilled() const {
+  return container_->init().runtime_ran() &&
+         (absl::IsCancelled(failure_) || absl::IsDeadlineExceeded(failure_));
 }
 
 void CreateFlow::Unmount() {
-  if (mount_points_.empty()) {
+  std::string cgroup;
+  // Killed early, it has told nobody of the cgroup that it had made.
+  if (RuntimeWasKilled() && !runtime_knew_ &&
+      !container_->config().options.systemd_cgroup) {
+    const absl::StatusOr<Json> config = container_->bundle().ReadConfig();
+    if (config.ok()) cgroup = CgroupsPathOfConfig(*config);
+  }
+  if (mount_points_.empty() && cgroup.empty()) {
     Finish();
     return;
   }
   context_.loop.Offload(
-      [points = mount_points_, helper = MakeMountHelperRunner(
-                                   context_.loop, context_.reaper)]() mutable {
+      [points = mount_points_, cgroup, host = context_.cgroups,
+       helper =
+           MakeMountHelperRunner(context_.loop, context_.reaper)]() mutable {
+        if (!cgroup.empty()) RemoveEmptyCgroup(host, cgroup);
         MountContext context;
         context.run_helper = &helper;
         return UnmountInReverse(points, context);
@@ -172,6 +192,9 @@ void CreateFlow::Unmount() {
       });
 }
 
-void CreateFlow::Finish() { std::exchange(done_, nullptr)(failure_); }
+void CreateFlow::Finish() {
+  container_->bundle().UnmarkCreating();
+  std::exchange(done_, nullptr)(failure_);
+}
 
 }  // namespace wisp

@@ -40,6 +40,7 @@ class CreateFlow : public std::enable_shared_from_this<CreateFlow> {
   void Undo(absl::Status status);
   RuntimeState LookAtRuntime() const;
   bool RuntimeHasOurs() const;
+  bool RuntimeWasKilled() const;
   void Unmount();
   void Finish();
 

@@ -6,27 +6,23 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/time/clock.h"
-#include "cgroups/cgroup.h"
-#include "cgroups/host.h"
 #include "fmt/format.h"
 #include "mount/unmount.h"
 #include "process/fd.h"
 #include "process/pidfd.h"
-#include "process/runc_log.h"
 #include "proto/task.pb.h"
 #include "shim/bootstrap.h"
 #include "shim/bundle.h"
 #include "shim/identity.h"
 #include "shim/log.h"
+#include "shim/remains.h"
 #include "shim/run_command.h"
-#include "shim/runtime_state.h"
+#include "shim/siblings.h"
 #include "shim/socket.h"
 
 namespace wisp {
@@ -39,8 +35,7 @@ constexpr absl::Duration kReserve = absl::Milliseconds(700);
 constexpr uint32_t kKilled = 128 + SIGKILL;
 
 struct Target {
-  Bundle bundle;     // where it is now
-  std::string name;  // what its path was when it was made
+  Remains remains;
   // The bundle was renamed on its way out and another container has its id.
   bool succeeded = false;
 };
@@ -63,6 +58,8 @@ absl::StatusOr<Target> FindTarget(const ShimOptions& options) {
     return absl::NotFoundError("the bundle has gone");
   }
   const std::string name = GoJoin({known, "..", options.id});
+  const Target there_now = {
+      {Bundle(name), name, options.id, options.namespace_name}};
   struct stat here;
   struct stat there;
   const bool is_here = !current.empty() && stat(".", &here) == 0;
@@ -70,112 +67,15 @@ absl::StatusOr<Target> FindTarget(const ShimOptions& options) {
   if (!is_here) {
     // Removed. What has its name now is another's.
     if (is_there) return absl::NotFoundError("the bundle has gone");
-    return Target{Bundle(name), name};
+    return there_now;
   }
   if (is_there && here.st_dev == there.st_dev && here.st_ino == there.st_ino) {
-    return Target{Bundle(name), name};
+    return there_now;
   }
   const bool renamed = current == GoJoin({known, "..", "." + options.id});
-  if (!renamed) return Target{Bundle(name), name};
-  return Target{Bundle(current), name, is_there};
-}
-
-// How init ended: what is on record, or a guess that goes on record so that
-// whoever asks again hears the same.
-ExitRecord FindExitRecord(const Bundle& bundle) {
-  const absl::StatusOr<ExitRecord> known = bundle.ReadExitRecord();
-  if (known.ok()) return *known;
-  if (!absl::IsNotFound(known.status())) {
-    LogWarning("exit record does not count", {{"error", known.status()}});
-  }
-  ExitRecord guess;
-  guess.at = absl::FromUnixNanos(absl::GetCurrentTimeNanos());
-  guess.status = kKilled;
-  guess.guessed = true;
-  const absl::StatusOr<pid_t> pid = bundle.ReadInitPid();
-  if (pid.ok()) guess.pid = static_cast<uint32_t>(*pid);
-  // Not synced: if the power fails the container has ended anyway.
-  const absl::StatusOr<ExitRecord> written =
-      bundle.WriteExitRecordIfNone(guess, /*sync=*/false);
-  if (!written.ok()) {
-    LogWarning("cannot record the exit", {{"error", written.status()}});
-    return guess;
-  }
-  if (written->guessed) {
-    LogWarning("nobody saw the container end: its status is a guess",
-               {{"pid", written->pid}, {"status", written->status}});
-  }
-  return *written;
-}
-
-void DeleteFromRuntime(const Bundle& bundle, const std::string& binary,
-                       const std::string& root, const std::string& id,
-                       absl::Time deadline) {
-  std::vector<std::string> argv = {binary, "--root", root};
-  const std::string log = bundle.runtime_log();
-  const RuncLogMark mark = MarkRuncLog(log);
-  struct stat info;
-  if (stat(bundle.directory().c_str(), &info) == 0) {
-    argv.insert(argv.end(), {"--log", log, "--log-format", "json"});
-  }
-  argv.insert(argv.end(), {"delete", "--force", id});
-  const absl::StatusOr<CommandResult> result = RunCommand(argv, deadline);
-  if (!result.ok()) {
-    LogWarning("failed to remove runc container", {{"error", result.status()}});
-  } else if (result->exit_code != 0) {
-    const absl::StatusOr<std::optional<std::string>> logged =
-        LastRuncError(log, mark);
-    LogWarning(
-        "failed to remove runc container",
-        {{"exit_code", result->exit_code},
-         {"error",
-          logged.ok() && logged->has_value() ? **logged : result->errors}});
-  }
-}
-
-// A runtime that is missing, hangs, or knows nothing of what else runs there
-// leaves processes, which would hold the rootfs and outlive their pod.
-void KillLeftovers(const CgroupHost& host, const std::string& path) {
-  const absl::StatusOr<Cgroup> cgroup = Cgroup::Find(host, path);
-  if (!cgroup.ok()) return;  // it has gone, as it should
-  const absl::StatusOr<std::vector<pid_t>> pids = cgroup->Procs();
-  if (!pids.ok() || pids->empty()) return;
-  // KillAll() spares our own cgroup. Nor is that of containerd or of the system
-  // a container's, whatever the runtime wrote down.
-  for (const pid_t spared : {1, getppid()}) {
-    if (std::find(pids->begin(), pids->end(), spared) != pids->end()) return;
-  }
-  LogWarning("killing what the runtime left",
-             {{"processes", pids->size()}, {"cgroup", path}});
-  if (const absl::Status killed = cgroup->KillAll(); !killed.ok()) {
-    LogWarning("cannot kill all of it", {{"error", killed}});
-  }
-}
-
-void RemoveContainer(const ShimOptions& options, const Target& target,
-                     absl::Time deadline) {
-  const absl::StatusOr<RuncOptions> read = target.bundle.ReadOptions();
-  if (!read.ok() && !absl::IsNotFound(read.status())) {
-    LogWarning("cannot read the options", {{"error", read.status()}});
-  }
-  const RuncOptions runc = read.value_or(RuncOptions());
-  std::string binary = target.bundle.ReadRuntime().value_or("");
-  if (binary.empty()) binary = runc.Binary();
-  const std::string root = runc.RootOf(options.namespace_name);
-
-  const absl::StatusOr<CgroupHost> host = DetectCgroupHost();
-  const RuntimeState state =
-      InspectRuntimeState(fmt::format("{}/{}", root, options.id), target.name,
-                          target.bundle, host.value_or(CgroupHost()));
-  // After a normal Delete, which is most of the time, there is nothing.
-  if (!state.exists) return;
-  if (!state.ours) {
-    LogWarning("the runtime's container of this id is another's",
-               {{"root", root}, {"bundle", state.bundle}});
-    return;
-  }
-  DeleteFromRuntime(target.bundle, binary, root, options.id, deadline);
-  if (host.ok() && !state.cgroup.empty()) KillLeftovers(*host, state.cgroup);
+  if (!renamed) return there_now;
+  return Target{{Bundle(current), name, options.id, options.namespace_name},
+                is_there};
 }
 
 // Where the group's shim listened: what `start` wrote, or worked out again.
@@ -199,7 +99,7 @@ std::string SocketOf(const ShimOptions& options, const Bundle& bundle) {
 // What can get stuck in the kernel, or behind another's lock, is done by a
 // child: a thread in D state keeps its whole process from being waited for. Its
 // stdio is /dev/null, since the daemon waits for the end of our pipes too.
-void CleanUpInChild(const ShimOptions& options, const Bundle& bundle,
+void CleanUpInChild(const std::string& socket, const Bundle& bundle,
                     absl::Time deadline) {
   const absl::StatusOr<UniqueFd> report = MakeMemfd("report");
   const absl::StatusOr<UniqueFd> null = OpenFd("/dev/null", O_RDWR);
@@ -207,7 +107,6 @@ void CleanUpInChild(const ShimOptions& options, const Bundle& bundle,
     LogWarning("no fds to clean up with");
     return;
   }
-  const std::string socket = SocketOf(options, bundle);
   const pid_t pid = fork();
   if (pid < 0) {
     LogWarning("cannot clean up", {{"error", ErrnoStatus(errno, "fork")}});
@@ -241,6 +140,46 @@ void CleanUpInChild(const ShimOptions& options, const Bundle& bundle,
   }
 }
 
+// Nothing for a container without a group, or whose shim lives. Reading the
+// config and looking around are for the rare case that something was left.
+std::optional<ShimGroup> DeadGroupOf(const ShimOptions& options,
+                                     const Remains& remains,
+                                     const RuntimeRemains& runtime,
+                                     const std::string& socket) {
+  struct stat info;
+  if (socket.empty() || SomebodyListens(socket) ||
+      (!runtime.ours() && stat(socket.c_str(), &info) != 0)) {
+    return std::nullopt;
+  }
+  const absl::StatusOr<Json> config = remains.bundle.ReadConfig();
+  if (!config.ok()) return std::nullopt;
+  const absl::StatusOr<std::optional<std::string>> key = GroupOfConfig(*config);
+  if (!key.ok() || !key->has_value()) return std::nullopt;
+  return ShimGroup{.bundles = GoJoin({remains.name, ".."}),
+                   .namespace_name = options.namespace_name,
+                   .key = **key,
+                   .socket = socket,
+                   .own_id = options.id};
+}
+
+void CleanUp(const ShimOptions& options, const Remains& remains,
+             absl::Time deadline) {
+  const RuntimeRemains runtime = InspectRuntime(remains);
+  const std::string socket = SocketOf(options, remains.bundle);
+  absl::StatusOr<Pidfd> sweep = absl::NotFoundError("no siblings");
+  if (const std::optional<ShimGroup> group =
+          DeadGroupOf(options, remains, runtime, socket)) {
+    sweep = SweepSiblings(*group, deadline - kReserve);
+  }
+  RemoveFromRuntime(remains, runtime, deadline - kReserve);
+  CleanUpInChild(socket, remains.bundle, deadline);
+  if (!sweep.ok()) return;
+  if (!WaitForExit(*sweep, deadline).ok()) {
+    LogWarning("the containers beside it may not be all gone");
+    (void)sweep->Signal(SIGKILL);
+  }
+}
+
 absl::Status Delete(const ShimOptions& options) {
   const absl::Time deadline = absl::Now() + kLimit;
   // It becomes part of paths.
@@ -251,11 +190,8 @@ absl::Status Delete(const ShimOptions& options) {
   if (!target.ok()) {
     LogWarning("nothing to clean up", {{"error", target.status()}});
   } else {
-    record = FindExitRecord(target->bundle);
-    if (!target->succeeded) {
-      RemoveContainer(options, *target, deadline - kReserve);
-      CleanUpInChild(options, target->bundle, deadline);
-    }
+    record = FindExitRecord(target->remains.bundle);
+    if (!target->succeeded) CleanUp(options, target->remains, deadline);
   }
 
   containerd::task::v3::DeleteResponse response;

@@ -99,7 +99,7 @@ RuntimeState InspectRuntimeState(const std::string& directory,
     ReadCrun(*status, &result);
   }
   if (result.bundle.empty()) {
-    result.ours = bundle.ReadInitPid().ok();
+    result.ours = bundle.ReadInitPid().ok() || bundle.IsMarkedCreating();
   } else {
     result.ours = SameBundle(result.bundle, name) ||
                   SameDirectory(result.bundle, bundle.directory());

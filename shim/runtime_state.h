@@ -22,10 +22,10 @@ struct RuntimeState {
 };
 
 // Looks at `directory`, which is ROOT/NAMESPACE/ID. runc and youki keep
-// state.json there, crun status. `name` is the bundle's path as the runtime was
-// told, `bundle` where it is now; `host` tells how cgroups are named. If
-// neither file can be read, it is ours only if a runtime has left its init.pid
-// in our bundle.
+// state.json there (labels), crun status. `name` is the bundle's path as the
+// runtime was told, `bundle` where it is now; `host` tells how cgroups are
+// named. If neither file can be read, it is ours only if a runtime has left its
+// init.pid in our bundle, or was about to when its shim died.
 RuntimeState InspectRuntimeState(const std::string& directory,
                                  const std::string& name, const Bundle& bundle,
                                  const CgroupHost& host);

@@ -93,7 +93,7 @@ bool SameFile(const SocketName& name, const struct stat& info) {
 
 // Puts the socket at `temporary` under `path`. False: a live one is there.
 absl::StatusOr<bool> Publish(const std::string& temporary,
-                             const std::string& path) {
+                             const std::string& path, bool* replaced_dead) {
   // Twice would do among ourselves, under the lock. Go's shims know no lock.
   for (int attempt = 0; attempt < 8; ++attempt) {
     if (renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(),
@@ -118,6 +118,7 @@ absl::StatusOr<bool> Publish(const std::string& temporary,
       continue;
     }
     unlink(temporary.c_str());
+    *replaced_dead = true;
     return true;
   }
   return absl::UnknownError(
@@ -191,8 +192,9 @@ absl::StatusOr<ClaimedSocket> ClaimSocket(const std::string& path) {
   temporary.back() = '~';
   ASSIGN_OR_RETURN(UniqueFd listener, ListenAt(temporary));
   absl::StatusOr<SocketName> name = IdentifySocket(temporary);
-  absl::StatusOr<bool> ours = name.ok() ? Publish(temporary, path)
-                                        : absl::StatusOr<bool>(name.status());
+  absl::StatusOr<bool> ours =
+      name.ok() ? Publish(temporary, path, &claimed.replaced_dead)
+                : absl::StatusOr<bool>(name.status());
   if (!ours.ok() || !*ours) unlink(temporary.c_str());
   if (!ours.ok()) return ours.status();
   if (*ours) {
@@ -257,6 +259,15 @@ void ShowSocket(const HiddenSocket& hidden) {
 
 void RemoveHiddenSocket(const HiddenSocket& hidden) {
   unlink(hidden.hidden_path.c_str());
+}
+
+bool IfNobodyListens(const std::string& path,
+                     const absl::AnyInvocable<void() const>& look) {
+  const absl::StatusOr<UniqueFd> lock = LockDirectory(DirectoryOf(path));
+  if (!lock.ok() || SomebodyListens(path)) return false;
+  look();
+  unlink(path.c_str());
+  return true;
 }
 
 bool RemoveDeadSocket(const std::string& path) {

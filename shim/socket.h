@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/functional/any_invocable.h"
 #include "process/fd.h"
 #include "process/status_macros.h"
 
@@ -44,6 +45,8 @@ struct ClaimedSocket {
   // name, and serves the group.
   UniqueFd listener;
   SocketName name;
+  // A dead socket had it before: that of a shim that was killed.
+  bool replaced_dead = false;
 };
 
 // Takes `path`, or finds out that a live shim has it. The socket appears under
@@ -73,6 +76,12 @@ absl::StatusOr<HiddenSocket> HideSocket(const SocketName& name);
 // Gives it its name back, unless another shim has that by now.
 void ShowSocket(const HiddenSocket& hidden);
 void RemoveHiddenSocket(const HiddenSocket& hidden);
+
+// Runs `look` while no `start` of ours can take `path`, and then unlinks what
+// there is of it, if nobody listens on it, or there is no such name. True if it
+// ran. Waits as RemoveDeadSocket() does.
+bool IfNobodyListens(const std::string& path,
+                     const absl::AnyInvocable<void() const>& look);
 
 // Unlinks the socket at `path` if nobody listens on it; waits for whoever is
 // claiming a name just now. True if it did.

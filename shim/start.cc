@@ -1,12 +1,15 @@
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "fmt/format.h"
 #include "process/fd.h"
 #include "process/pidfd.h"
@@ -15,7 +18,9 @@
 #include "shim/identity.h"
 #include "shim/kernel.h"
 #include "shim/peer_version.h"
+#include "shim/run_command.h"
 #include "shim/server_process.h"
+#include "shim/siblings.h"
 #include "shim/socket.h"
 #include "shim/start_request.h"
 
@@ -23,6 +28,7 @@ namespace wisp {
 namespace {
 
 constexpr size_t kMostInput = size_t{10} << 20;
+constexpr absl::Duration kSweepLimit = absl::Seconds(4);
 constexpr absl::Duration kProbeLimit = absl::Seconds(2);
 // How often a live shim may go away under our hands before we give up.
 constexpr int kClaimAttempts = 5;
@@ -104,6 +110,27 @@ absl::Status StartServer(const ShimOptions& options,
   return Prefixed("oom score", AdjustOomScore(undo->server_pid(), getppid()));
 }
 
+// A shim of the group was killed: a pod that starts again would have its
+// containers beside the new ones. No matter how far this gets.
+void SweepAfterDeadShim(const ShimOptions& options, const std::string& group,
+                        const std::string& socket) {
+  const absl::Time deadline = absl::Now() + kSweepLimit;
+  const std::unique_ptr<char, void (*)(void*)> here(realpath(".", nullptr),
+                                                    free);
+  if (here == nullptr) return;
+  const absl::StatusOr<Pidfd> sweep =
+      SweepSiblings({.bundles = GoJoin({here.get(), ".."}),
+                     .namespace_name = options.namespace_name,
+                     .key = group,
+                     .socket = socket,
+                     .own_id = options.id,
+                     .claimed = true},
+                    deadline);
+  if (sweep.ok() && !WaitForExit(*sweep, deadline).ok()) {
+    (void)sweep->Signal(SIGKILL);
+  }
+}
+
 absl::Status Start(const ShimOptions& options) {
   if (options.id.empty()) {
     return absl::InvalidArgumentError("container id cannot be empty");
@@ -133,6 +160,9 @@ absl::Status Start(const ShimOptions& options) {
   Undo undo(bundle);
   ASSIGN_OR_RETURN(const Claim claim, ClaimOrProbe(options, request, path));
   if (claim.socket.listener.valid()) undo.Socket(claim.socket.name);
+  if (claim.socket.replaced_dead && group.has_value()) {
+    SweepAfterDeadShim(options, *group, path);
+  }
   undo.Address();
   // 1.x finds the shim by this file after a restart, later ones if they died
   // before they had written their own.

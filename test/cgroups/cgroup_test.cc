@@ -253,6 +253,29 @@ TEST_P(RealCgroupTest, OutrunsProcessesThatFork) {
   EXPECT_THAT(*cgroup.Procs(), IsEmpty());
 }
 
+TEST_P(RealCgroupTest, RemovesItselfAndWhatIsBelow) {
+  RealCgroup real(host_);
+  real.Make(real.path() + "/child");
+  real.Make(real.path() + "/child/grandchild");
+  const Cgroup cgroup = real.cgroup();
+  EXPECT_TRUE(cgroup.Remove().ok());
+  EXPECT_FALSE(cgroup.Exists());
+  EXPECT_TRUE(cgroup.Remove().ok());
+}
+
+TEST_P(RealCgroupTest, StaysWhileSomebodyIsInIt) {
+  RealCgroup real(host_);
+  real.Make(real.path() + "/empty");
+  const Cgroup cgroup = real.cgroup();
+  {
+    const ChildIn child(cgroup, Sleep);
+    EXPECT_EQ(cgroup.Remove().code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_TRUE(cgroup.Exists());
+    EXPECT_FALSE(Cgroup::Find(host_, real.path() + "/empty").ok());
+    EXPECT_TRUE(kill(child.pid(), 0) == 0);
+  }
+}
+
 TEST_P(RealCgroupTest, RefusesToKillItself) {
   RealCgroup real(host_);
   // A child stands for the shim that shares the container's cgroup.

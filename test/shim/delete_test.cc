@@ -102,6 +102,33 @@ TEST_F(DeleteTest, TellsWhatIsOnRecord) {
   EXPECT_EQ(Delete().output, result.output);
 }
 
+TEST_F(DeleteTest, TakesWhatItsShimHadMadeHalfWhenItDied) {
+  // Killed with its shim, the runtime has not said yet whose it is.
+  mkdir(state_.c_str(), 0700);
+  EXPECT_THAT(Delete().errors, HasSubstr("another's"));
+  EXPECT_FALSE(RuntimeWasCalled());
+  WISP_ASSERT_OK(bundle_.MarkCreating());
+  EXPECT_EQ(Delete().exit_code, 0);
+  EXPECT_TRUE(RuntimeWasCalled());
+}
+
+TEST_F(DeleteTest, RemovesTheCgroupOfWhatWasMadeHalf) {
+  const absl::StatusOr<CgroupHost> host = DetectCgroupHost();
+  ASSERT_TRUE(host.ok());
+  const std::string top =
+      host->mode == CgroupMode::kV2 ? host->root : host->root + "/pids";
+  const std::string name = absl::StrCat("/wisp-delete-test-", getpid());
+  if (mkdir((top + name).c_str(), 0755) != 0) {
+    GTEST_SKIP() << "cgroups cannot be made here";
+  }
+  Write(bundle_.config(), R"({"linux":{"cgroupsPath":")" + name + R"("}})");
+  mkdir(state_.c_str(), 0700);
+  WISP_ASSERT_OK(bundle_.MarkCreating());
+  EXPECT_EQ(Delete().exit_code, 0);
+  EXPECT_NE(access((top + name).c_str(), F_OK), 0);
+  rmdir((top + name).c_str());
+}
+
 TEST_F(DeleteTest, GuessesOnceWithoutARecord) {
   Write(bundle_.init_pid(), "4300");
   const absl::Time before = absl::Now();
@@ -309,7 +336,8 @@ TEST_F(DeleteTest, KillsWhatTheRuntimeLeaves) {
   int status = 0;
   ASSERT_EQ(waitpid(pid, &status, 0), pid);
   EXPECT_TRUE(WIFSIGNALED(status));
-  EXPECT_EQ(rmdir(cgroup.c_str()), 0);
+  EXPECT_NE(access(cgroup.c_str(), F_OK), 0);
+  rmdir(cgroup.c_str());
 }
 
 TEST_F(DeleteTest, AnIdThatIsNoNameIsRefused) {

@@ -85,3 +85,67 @@ case_shim_killed_under_a_dead_daemon() {
   ctr container rm c1
   forget_fifos
 }
+
+# pod_of_three: two that live and one that has ended with 42, in one shim.
+pod_of_three() {
+  if ! ctr run --help | grep -q -- --annotation; then pod_container() { pod_container_of_config "$@"; }; fi
+  pod_container c1 pod sleep 1000
+  pod_container c2 pod sleep 1000
+  pod_container c3 pod sh -c 'exit 42'
+  expect 1 "$(shim_pids | wc -l)" "number of shims"
+  wait_until 10 task_is c3 STOPPED || fail "c3 does not end"
+}
+
+# expect_no_pod INIT...: what its shim had is gone, all of it.
+expect_no_pod() {
+  local init
+  for init; do wait_until 10 process_is_gone "$init" || fail "process $init of the pod lives on"; done
+  wait_until 10 no_rootfs_mounted || fail "mounts are left: $(grep "$STATE/" /proc/self/mountinfo)"
+  expect "" "$(ctr task ls -q)" "tasks"
+}
+
+no_rootfs_mounted() { ! grep -q " $STATE/io.containerd.runtime.v2.task/" /proc/self/mountinfo; }
+
+# A shim that is killed takes its whole pod along, and each has its own status.
+case_pod_shim_killed() {
+  local inits id
+  reference_leaves=$STATE/s/
+  events_start
+  pod_of_three
+  inits="$(task_pid c1) $(task_pid c2)"
+  # shellcheck disable=SC2046
+  kill -KILL $(shim_pids)
+  for id in c1 c2 c3; do
+    wait_until 20 grep -q "/tasks/delete.*\"$id\"" /tmp/events || fail "no event of the delete of $id: $(cat /tmp/events)"
+  done
+  events_stop
+  # shellcheck disable=SC2086
+  expect_no_pod $inits
+  for id in c1 c2; do
+    expect_match '"exit_status":137' "$(grep "/tasks/delete.*\"$id\"" /tmp/events)" "exit status of $id"
+  done
+  is_reference && [[ $VERSION != 2.4.* ]] ||
+    expect_match '"exit_status":42' "$(grep '/tasks/delete.*"c3"' /tmp/events)" "exit status of c3"
+  for id in c1 c2 c3; do ctr container rm "$id"; done
+  forget_fifos
+}
+
+# The same while containerd is down; the next one finds nothing but containers.
+case_pod_shim_killed_under_a_dead_daemon() {
+  local inits id
+  reference_leaves=$STATE/s/
+  pod_of_three
+  inits="$(task_pid c1) $(task_pid c2)"
+  daemon_kill
+  # shellcheck disable=SC2046
+  kill -KILL $(shim_pids)
+  daemon_start
+  # shellcheck disable=SC2086
+  expect_no_pod $inits
+  # The pod starts again, and has each of its containers once.
+  for id in c1 c2 c3; do ctr container rm "$id"; done
+  pod_container c1 pod sleep 1000
+  expect 1 "$(shim_pids | wc -l)" "number of shims of the new pod"
+  remove_container c1
+  forget_fifos
+}
