@@ -80,10 +80,10 @@ daemon_start() {
   [ -e /run/containerd.toml ] || daemon_config
   containerd --config /run/containerd.toml >>/run/containerd.log 2>&1 &
   daemon_pid=$!
-  wait_until 30 daemon_answers || { cat /run/containerd.log >&2; fail "containerd does not answer"; }
+  wait_until "${DAEMON_SECONDS:-30}" daemon_answers || { cat /run/containerd.log >&2; fail "containerd does not answer"; }
 }
 
-daemon_answers() { CTR_TIMEOUT=5 ctr version >/dev/null 2>&1; }
+daemon_answers() { CTR_TIMEOUT=${DAEMON_SECONDS:-5} ctr version >/dev/null 2>&1; }
 
 # daemon_kill [SIGNAL]: returns once it is gone.
 daemon_kill() {
