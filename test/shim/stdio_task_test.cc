@@ -180,7 +180,7 @@ TEST_F(StdioTaskTest, HoldsNoFdOfWhatIsDeletedAndOneForEachTerminal) {
     ASSERT_TRUE(shim().Kill("c2", SIGKILL, "e1").ok());
     ASSERT_TRUE(shim().Wait("c2", "e1").ok());
     ASSERT_TRUE(shim().Delete("c2", "e1").ok());
-    EXPECT_EQ(Count(Fds(), "ptmx"), 1);
+    EXPECT_TRUE(shim().RunUntil([&] { return Count(Fds(), "ptmx") == 1; }));
     for (const char* id : {"c1", "c2"}) {
       ASSERT_TRUE(shim().Kill(id, SIGKILL).ok());
       ASSERT_TRUE(shim().Wait(id).ok());
