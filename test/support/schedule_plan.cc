@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <random>
 #include <utility>
 
@@ -59,6 +60,10 @@ class Planner {
   static void Append(Steps more, Steps* steps) {
     for (Step& step : more) steps->push_back(std::move(step));
   }
+  static bool Has(Op op, const Steps& steps) {
+    return std::any_of(steps.begin(), steps.end(),
+                       [op](const Step& step) { return step.op == op; });
+  }
 
   Behaviour PlanBehaviour();
   Steps PlanContainer(size_t number);
@@ -114,8 +119,17 @@ Steps Planner::Disturbed(Step call, std::string_view verb) {
     answers.text = gate;
     steps.push_back(std::move(answers));
   } else {
-    Append(Disturbance(call), &steps);
-    if (Chance(30)) Append(Disturbance(call), &steps);
+    Steps disturbance = Disturbance(call);
+    if (Chance(30)) {
+      Steps second = Disturbance(call);
+      // A second Create that is slow to arrive would find the first one's
+      // container deleted, and rightly make another.
+      const bool may_make_another =
+          (Has(Op::kDelete, disturbance) && Has(Op::kCreate, second)) ||
+          (Has(Op::kCreate, disturbance) && Has(Op::kDelete, second));
+      if (!may_make_another) Append(std::move(second), &disturbance);
+    }
+    Append(std::move(disturbance), &steps);
   }
   steps.push_back(Named(Op::kOpenGate, process, gate));
   if (Chance(80)) steps.push_back(Make(Op::kAwaitAnswers, process));
