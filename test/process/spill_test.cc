@@ -58,28 +58,27 @@ INSTANTIATE_TEST_SUITE_P(Directories, SpillTest,
 
 TEST_P(SpillTest, TakesAllOfAProcessWhoseReaderIsAway) {
   UniqueFd out = OpenReader(out_);
-  const std::map<int, std::string> fds = OpenFds();
-  Start({.stdout_path = out_}, "seq 1 1000000; exec seq 1 1000000");
+  Start({.stdout_path = out_}, "seq 1 300000; exec seq 1 300000");
   out.Reset();
   AwaitExit();                          // 14 MB: it has not blocked
   EXPECT_EQ(rmdir(spool_.c_str()), 0);  // so nothing in it has a name
   ASSERT_EQ(mkdir(spool_.c_str(), 0700), 0);
   out = OpenReader(out_);
-  EXPECT_TRUE(ReadToEnd(out) == Lines(1'000'000) + Lines(1'000'000));
+  EXPECT_TRUE(ReadToEnd(out) == Lines(300'000) + Lines(300'000));
   EXPECT_TRUE(RunUntil(*loop_, [this] { return stdio_->finished(); }));
   EXPECT_EQ(stdio_->counters().lost, 0U);
-  stdio_.reset();
-  EXPECT_EQ(OpenFds(), fds);
+  out.Reset();
+  EXPECT_EQ(OpenFds(), fds_before_);
 }
 
 TEST_P(SpillTest, ASlowReaderGetsItAllAndTheStreamGoesStraightAgain) {
   const UniqueFd out = OpenReader(out_);
   const UniqueFd gate = std::move(OpenFd(MakeFifo("gate"), O_RDWR)).value();
   Start({.stdout_path = out_},
-        fmt::format("seq 1 1000000; read line <{0}/gate; seq 1 1000000; read "
+        fmt::format("seq 1 300000; read line <{0}/gate; seq 1 300000; read "
                     "line <{0}/gate",
                     directory_.path()));
-  const std::string expected = Lines(1'000'000);
+  const std::string expected = Lines(300'000);
   for (int i = 0; i < 2; ++i) {
     std::string got;
     ASSERT_TRUE(RunUntil(
@@ -99,27 +98,28 @@ TEST_P(SpillTest, ASlowReaderGetsItAllAndTheStreamGoesStraightAgain) {
 }
 
 TEST_P(SpillTest, BlocksTheWriterWhenAllIsFull) {
-  options_.spill.file = uint64_t{2} << 20;
+  options_.spill.file = uint64_t{1} << 20;
   const UniqueFd out = OpenReader(out_);
-  Start({.stdout_path = out_}, "exec seq 1 1000000");
+  Start({.stdout_path = out_}, "exec seq 1 300000");
   // Whatever comes of it: it is not read any more, and nothing turns.
   ASSERT_TRUE(ComesToRest());
   EXPECT_FALSE(exit_.has_value());
-  EXPECT_TRUE(ReadToEnd(out) == Lines(1'000'000));
+  EXPECT_TRUE(ReadToEnd(out) == Lines(300'000));
   AwaitExit();
   EXPECT_EQ(stdio_->counters().lost, 0U);
 }
 
 TEST_P(SpillTest, DropsWhatIsOldestRatherThanBlock) {
-  options_.spill.file = uint64_t{2} << 20;
+  options_.spill.file = uint64_t{1} << 20;
   options_.spill.drop = true;
   UniqueFd out = OpenReader(out_);
-  Start({.stdout_path = out_}, "exec seq 1 2000000");
+  Start({.stdout_path = out_}, "exec seq 1 600000");
   out.Reset();
   AwaitExit();
+  ASSERT_TRUE(ComesToRest());  // so there is one gap
   out = OpenReader(out_);
   const std::string got = ReadToEnd(out);
-  const std::string all = Lines(2'000'000);
+  const std::string all = Lines(600'000);
   const StdioCounters counters = stdio_->counters();
   EXPECT_EQ(counters.output + counters.lost, all.size());
   const std::string marker = fmt::format(
@@ -134,21 +134,21 @@ TEST_P(SpillTest, DropsWhatIsOldestRatherThanBlock) {
 
 TEST_P(SpillTest, AReaderThatDiesForGoodEndsIt) {
   UniqueFd out = OpenReader(out_);
-  Start({.stdout_path = out_}, "exec seq 1 1000000");
+  Start({.stdout_path = out_}, "exec seq 1 300000");
   AwaitExit();
   out.Reset();
   WISP_ASSERT_OK(Drain());
   detached_->Take(std::move(stdio_));
   ASSERT_TRUE(RunUntil(*loop_, [this] { return detached_->size() == 0; }));
   EXPECT_GE(detached_->counters().lost + detached_->counters().output,
-            Lines(1'000'000).size());
+            Lines(300'000).size());
   EXPECT_GT(detached_->counters().lost, options_.spill.memory);
 }
 
 TEST_P(SpillTest, MayBeDestroyedWhileItIsAtIt) {
   {
     const UniqueFd out = OpenReader(out_);
-    Start({.stdout_path = out_}, "exec seq 1 1000000");
+    Start({.stdout_path = out_}, "exec seq 1 300000");
     for (int i = 0; i < 3; ++i) loop_->RunOnce(absl::Milliseconds(5));
     stdio_.reset();
   }
