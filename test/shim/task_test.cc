@@ -497,6 +497,13 @@ TEST_F(TaskTest, GivesUpEachOfTwoStartsThatWaitForTheirTurn) {
                        .status()),
               "4: context deadline exceeded");
   }
+  // So says our own clock. The shim's have run out too when a later call's has.
+  api::WaitRequest wait;
+  wait.set_id("c1");
+  EXPECT_FALSE(
+      shim()
+          .Call<api::WaitResponse>("Wait", wait, absl::Milliseconds(500))
+          .ok());
   shim().OpenGate("update.c1.before");
   shim().Await(*updated);
   // Behind both of them.
