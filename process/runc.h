@@ -90,7 +90,7 @@ struct RuncRunInfo {
 // `OCI runtime create failed: <last error of its log>`, else its output.
 //
 // What all runtimes have in common is just run. A command or a flag that some
-// do not have (see runtime_help.h) is found out the cheapest way: a runtime
+// do not have (see runtime_words.h) is found out the cheapest way: a runtime
 // that does not know a command says so itself, which is kUnimplemented here;
 // and `BINARY VERB --help` is asked once before flags that not all have, for a
 // restored container's output is no place for its complaints.
