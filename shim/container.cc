@@ -89,7 +89,9 @@ absl::StatusOr<std::unique_ptr<Stdio>> Container::MakeStdio(
   if (options.spill.directory.empty()) {
     options.spill.directory = config_.bundle;
   }
-  options.spill.on_tmpfs = OnTmpfs(options.spill.directory);
+  if (options.spill.needs_spool()) {
+    options.spill.on_tmpfs = OnTmpfs(options.spill.directory);
+  }
   ASSIGN_OR_RETURN(std::unique_ptr<Stdio> stdio,
                    Stdio::Create(context_.loop, context_.reaper,
                                  std::move(request), std::move(options)));
