@@ -44,12 +44,14 @@ class CheckpointTest : public RealRuntimeTest {
 
   // Counts the lines that Tell() gives it, in its memory and in /tmp/count, and
   // ends with 42 at one that says so. It forks nothing, for a process that
-  // forks all the time cannot always be frozen.
+  // forks all the time cannot always be frozen. It meets an end of file when it
+  // comes back while Tell() still has the fifo open.
   RealSpec Counter() {
     mkfifo((rootfs() + "/tmp/lines").c_str(), 0600);
     return {.args = {"sh", "-c",
-                     "n=0; while read -r line </tmp/lines; do n=$((n + 1)); "
-                     "echo $n >/tmp/count; [ $line != end ] || exit 42; done"}};
+                     "n=0; while :; do read -r line </tmp/lines || continue; "
+                     "n=$((n + 1)); echo $n >/tmp/count; "
+                     "[ $line != end ] || exit 42; done"}};
   }
   int Count() {
     return atoi(ReadFile(rootfs() + "/tmp/count").value_or("0").c_str());

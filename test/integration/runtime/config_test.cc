@@ -109,8 +109,9 @@ TEST_F(ConfigTest, MasksPathsAndMakesThemReadOnly) {
   WriteInRootfs("/tmp/hidden/file", "");
   mkdir((rootfs() + "/tmp/fixed").c_str(), 0755);
   EXPECT_THAT(OutputOf({.args = {"sh", "-c",
-                                 "wc -c </tmp/secret; ls /tmp/hidden; "
-                                 "touch /tmp/fixed/file; echo status $?"},
+                                 "exec 2>&1; wc -c </tmp/secret; "
+                                 "ls /tmp/hidden; touch /tmp/fixed/file; "
+                                 "echo status $?"},
                         .os = R"("maskedPaths":["/tmp/secret","/tmp/hidden"],)"
                               R"("readonlyPaths":["/tmp/fixed"])"}),
               AllOf(StartsWith("0\n"), Not(HasSubstr("\nfile\n")),
