@@ -7,7 +7,8 @@
 //   restore     --no-subreaper, --no-pivot: runc only; --parent-path: none
 //   checkpoint  --parent-path: runc, crun; --empty-ns: runc
 //
-// and there are runtimes without pause, ps, update or checkpoint.
+// youki has no restore, and its checkpoint goes by another name; there are
+// runtimes without pause, ps or update.
 #ifndef WISP_PROCESS_RUNTIME_WORDS_H_
 #define WISP_PROCESS_RUNTIME_WORDS_H_
 

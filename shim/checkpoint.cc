@@ -47,8 +47,11 @@ void CheckpointContainer(std::shared_ptr<Container> container,
       std::move(options), extra_env,
       [container = std::move(container), work_path, own_work_path,
        done = std::move(done)](absl::Status status) mutable {
-        if (!status.ok() &&
-            status.code() != absl::StatusCode::kFailedPrecondition) {
+        // Refused by the state, or never tried.
+        const bool ran =
+            status.code() != absl::StatusCode::kFailedPrecondition &&
+            status.code() != absl::StatusCode::kUnimplemented;
+        if (!status.ok() && ran) {
           const std::string kept = container->bundle().Path("criu-dump.log");
           if (absl::Status copied = CopyFile(work_path + "/dump.log", kept);
               !copied.ok()) {

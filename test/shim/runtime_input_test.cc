@@ -234,6 +234,19 @@ TEST_F(RuntimeInputTest, HandsOnTheTraceContextOfTheCallAndOfNoOther) {
   EXPECT_EQ(Kept("trace"), "00-1-2-01 a=b c=d\n");
 }
 
+TEST_F(RuntimeInputTest, LooksForNoLogOfACheckpointThatTheRuntimeCannotMake) {
+  shim().MakeBundle("c1", {"sleep", "1000"});
+  ASSERT_TRUE(shim().Create("c1").ok());
+  ASSERT_TRUE(shim().StartTask("c1").ok());
+  shim().SetFailure("checkpoint", "unknown command checkpoint");
+  api::CheckpointTaskRequest request;
+  request.set_id("c1");
+  request.set_path("/image");
+  EXPECT_EQ(shim().Call<Empty>("Checkpoint", request).status(),
+            absl::UnimplementedError(fmt::format(
+                "{} has no command checkpoint: not implemented", runtime())));
+}
+
 // What the options below come to.
 void ExpectAllOptions(const std::vector<std::string>& commands,
                       const std::string& root) {
