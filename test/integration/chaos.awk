@@ -49,15 +49,13 @@ $1 == "status" {
   else if ($3 == "none" && (lost_shim[$2] || !created[$2] || excused($2, $4, $5))) ++count["exits that containerd forgot"]
   else wrong($2 " was to exit with " plan[$2] ", reported is " $3)
 }
+$1 == "ended" { ended[$2] = $3 }
 $1 == "exec" {
   exec_plan[$2, $3] = $4
   if ($7 == $4) { ++count["execs as planned"]; next }
   ++count["execs that failed"]
-  # Its container may have come to its end.
-  if ($8 ~ /ctr:|not found|stopped/ || $7 == 124 || $7 == 137) {
-    if (!excused($2, $5, $6) && $8 !~ /not found|stopped|not running|in a stopped|failed precondition/ && $7 != 137)
-      wrong("exec " $2 "/" $3 " failed without a fault: " $8)
-  } else wrong("exec " $2 "/" $3 " was to return " $4 ", and did " $7 ": " $8)
+  # Judged when it is known how its container ended.
+  failed_exec[++failed_execs] = $0
 }
 $1 == "output" {
   if ($3 == "complete") ++count["outputs complete"]
@@ -65,7 +63,20 @@ $1 == "output" {
   else wrong("output of " $2 " ends at line " $4)
 }
 
+# An exec fails with its container, at the latest when that has ended by itself, or else
+# there was a fault.
+function judge_exec(line,    field, id, what) {
+  split(line, field, "\t")
+  id = field[2]
+  what = "exec " id "/" field[3]
+  if (field[8] !~ /ctr:/ && field[7] != 124 && field[7] != 137)
+    wrong(what " was to return " field[4] ", and did " field[7] ": " field[8])
+  else if (created[id] && !lost_shim[id] && !((id in ended) && ended[id] <= field[6]) && !excused(id, field[5], field[6]))
+    wrong(what " failed without a fault: " field[8])
+}
+
 END {
+  for (i = 1; i <= failed_execs; i++) judge_exec(failed_exec[i])
   while ((getline line <exits) > 0) {
     split(line, field, "\t")
     id = field[1]

@@ -74,7 +74,10 @@ hold_runc() {
   exec 5<>"$taken" 5>&-
   rm "$taken"
   [ "$3" -lt $LIMIT ] || what=${what}_beyond_limit
-  record "$begin" "${taken##*.}" "$what"
+  # COMMAND.NUMBER.CONTAINER, where the container has dots of its own.
+  taken=${taken##*/}
+  taken=${taken#*.}
+  record "$begin" "${taken#*.}" "$what"
 }
 
 all_released() { [ -z "$(ls /run/chaos/hung)" ]; }

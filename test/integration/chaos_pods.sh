@@ -7,16 +7,20 @@
 #   killed  ID
 #   exec    ID EXEC-ID CODE BEGIN END STATUS MESSAGE
 #   status  ID CODE|none BEGIN END
+#   ended   ID WHEN        by its own word, just before it did
 #   output  ID complete|wrong
 # shellcheck shell=bash
 
 now() { echo "${EPOCHREALTIME/./}"; }
 
+# microseconds SECONDS.FRACTION, of six digits.
+microseconds() { echo "${1/./}"; }
+
 # note FIELD...: a line of the records.
 note() { (IFS=$'\t' && echo "$*") >>"$records"; }
 
-# one_line TEXT: its end, which has the error.
-one_line() { tr '\n\t' '  ' <<<"$1" | tail -c 300; }
+# one_line TEXT: its end, which has the error, but for what ctr says of cgroup v1.
+one_line() { { grep -v DEPRECATION <<<"$1" || true; } | tr '\n\t' '  ' | tail -c 300; }
 
 # worker NUMBER SEED: makes pods until it is told to stop.
 worker() {
@@ -109,6 +113,7 @@ finish_container() {
   note status "$id" "$status" "$begin" "$(now)"
   try 60 gone_after ctr container rm "$id"
   exec {go}>&-
+  [ ! -e "/run/chaos/c/$id/ended" ] || note ended "$id" "$(microseconds "$(stat -c %.6Y "/run/chaos/c/$id/ended")")"
   check_output "$id" "$status" "$3"
   rm -rf --one-file-system "/run/chaos/c/$id"
 }
