@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "fmt/format.h"
 #include "shim/log.h"
 #include "shim/mount_helper.h"
@@ -12,6 +13,12 @@
 #include "shim/runtime_state.h"
 
 namespace wisp {
+namespace {
+
+// How long a runtime's own children may take to die after it.
+constexpr absl::Duration kDyingLimit = absl::Seconds(2);
+
+}  // namespace
 
 CreateFlow::CreateFlow(ContainerContext& context,
                        std::shared_ptr<Container> container,
@@ -123,7 +130,7 @@ void CreateFlow::OnRuntimeDone(const absl::Status& status) {
 void CreateFlow::Undo(absl::Status status) {
   failure_ = std::move(status);
   if (!container_->init().runtime_ran() || !RuntimeHasOurs()) {
-    Unmount();
+    RemoveCgroup();
     return;
   }
   container_->driver().Delete(
@@ -133,7 +140,7 @@ void CreateFlow::Undo(absl::Status status) {
               "cannot delete a container that could not be created",
               {{"id", self->container_->config().id}, {"error", deleted}});
         }
-        self->Unmount();
+        self->RemoveCgroup();
       });
 }
 
@@ -161,23 +168,29 @@ bool CreateFlow::RuntimeWasKilled() const {
          (absl::IsCancelled(failure_) || absl::IsDeadlineExceeded(failure_));
 }
 
+void CreateFlow::RemoveCgroup() {
+  // Killed early, the runtime has told nobody of the cgroup that it had made.
+  if (!RuntimeWasKilled() || runtime_knew_) return Unmount();
+  context_.loop.Offload(
+      [host = context_.cgroups, bundle = container_->bundle(),
+       options = container_->config().options] {
+        return RemoveEmptyCgroup(host, CgroupToBe(bundle, options),
+                                 absl::Now() + kDyingLimit);
+      },
+      [self = shared_from_this()](bool removed) {
+        self->made_half_ = !removed;
+        self->Unmount();
+      });
+}
+
 void CreateFlow::Unmount() {
-  std::string cgroup;
-  // Killed early, it has told nobody of the cgroup that it had made.
-  if (RuntimeWasKilled() && !runtime_knew_ &&
-      !container_->config().options.systemd_cgroup) {
-    const absl::StatusOr<Json> config = container_->bundle().ReadConfig();
-    if (config.ok()) cgroup = CgroupsPathOfConfig(*config);
-  }
-  if (mount_points_.empty() && cgroup.empty()) {
+  if (mount_points_.empty()) {
     Finish();
     return;
   }
   context_.loop.Offload(
-      [points = mount_points_, cgroup, host = context_.cgroups,
-       helper =
-           MakeMountHelperRunner(context_.loop, context_.reaper)]() mutable {
-        if (!cgroup.empty()) RemoveEmptyCgroup(host, cgroup);
+      [points = mount_points_, helper = MakeMountHelperRunner(
+                                   context_.loop, context_.reaper)]() mutable {
         MountContext context;
         context.run_helper = &helper;
         return UnmountInReverse(points, context);
@@ -193,7 +206,8 @@ void CreateFlow::Unmount() {
 }
 
 void CreateFlow::Finish() {
-  container_->bundle().UnmarkCreating();
+  // What is left is for the `delete` that follows.
+  if (!made_half_) container_->bundle().UnmarkCreating();
   std::exchange(done_, nullptr)(failure_);
 }
 

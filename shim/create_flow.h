@@ -41,6 +41,7 @@ class CreateFlow : public std::enable_shared_from_this<CreateFlow> {
   RuntimeState LookAtRuntime() const;
   bool RuntimeHasOurs() const;
   bool RuntimeWasKilled() const;
+  void RemoveCgroup();
   void Unmount();
   void Finish();
 
@@ -51,6 +52,7 @@ class CreateFlow : public std::enable_shared_from_this<CreateFlow> {
   absl::Status cancelled_;
   absl::Status failure_;
   bool runtime_knew_ = false;  // a container of this id, before we ran it
+  bool made_half_ = false;     // by it, and still there
   // Read by the thread that mounts.
   const std::shared_ptr<std::atomic<bool>> stop_mounting_ =
       std::make_shared<std::atomic<bool>>(false);

@@ -19,7 +19,6 @@
 namespace wisp {
 namespace {
 
-constexpr int kRemoveAttempts = 10;
 constexpr absl::Duration kRemovePause = absl::Milliseconds(20);
 constexpr uint32_t kKilled = 128 + SIGKILL;
 
@@ -113,31 +112,40 @@ RuntimeRemains InspectRuntime(const Remains& remains) {
 
 void RemoveFromRuntime(const Remains& remains, const RuntimeRemains& runtime,
                        absl::Time deadline) {
-  if (!runtime.state.exists) return;
-  if (!runtime.state.ours) {
+  if (runtime.state.exists && !runtime.state.ours) {
     LogWarning("the runtime's container of this id is another's",
                {{"root", runtime.root}, {"bundle", runtime.state.bundle}});
     return;
   }
-  DeleteFromRuntime(remains.bundle, runtime.binary, runtime.root, remains.id,
-                    deadline);
-  if (!runtime.host.ok()) return;
-  std::string cgroup = runtime.state.cgroup;
-  if (!cgroup.empty()) {
-    KillLeftovers(*runtime.host, cgroup);
-  } else if (!runtime.options.systemd_cgroup) {
-    // It was killed before it could note it down. What is in there may be
-    // another's, for all we know.
-    const absl::StatusOr<Json> config = remains.bundle.ReadConfig();
-    if (config.ok()) cgroup = CgroupsPathOfConfig(*config);
+  if (runtime.state.exists) {
+    DeleteFromRuntime(remains.bundle, runtime.binary, runtime.root, remains.id,
+                      deadline);
+    if (runtime.host.ok() && !runtime.state.cgroup.empty()) {
+      KillLeftovers(*runtime.host, runtime.state.cgroup);
+    }
   }
-  if (!cgroup.empty()) RemoveEmptyCgroup(*runtime.host, cgroup);
+  std::string cgroup = runtime.state.cgroup;
+  if (cgroup.empty() &&
+      (runtime.state.exists || remains.bundle.IsMarkedCreating())) {
+    cgroup = CgroupToBe(remains.bundle, runtime.options);
+  }
+  if (runtime.host.ok()) RemoveEmptyCgroup(*runtime.host, cgroup, deadline);
 }
 
-void RemoveEmptyCgroup(const CgroupHost& host, const std::string& path) {
-  for (int attempt = 0; attempt < kRemoveAttempts; ++attempt) {
+std::string CgroupToBe(const Bundle& bundle, const RuncOptions& options) {
+  if (options.systemd_cgroup) return "";
+  const absl::StatusOr<Json> config = bundle.ReadConfig();
+  return config.ok() ? CgroupsPathOfConfig(*config) : "";
+}
+
+bool RemoveEmptyCgroup(const CgroupHost& host, const std::string& path,
+                       absl::Time deadline) {
+  if (path.empty()) return true;
+  for (;;) {
+    // What is in there may be another's, for all we know: nobody is killed.
     const absl::StatusOr<Cgroup> cgroup = Cgroup::Find(host, path);
-    if (!cgroup.ok() || cgroup->Remove().ok()) return;
+    if (!cgroup.ok() || cgroup->Remove().ok()) return true;
+    if (absl::Now() > deadline) return false;
     absl::SleepFor(kRemovePause);
   }
 }

@@ -42,9 +42,14 @@ RuntimeRemains InspectRuntime(const Remains& remains);
 void RemoveFromRuntime(const Remains& remains, const RuntimeRemains& runtime,
                        absl::Time deadline);
 
-// Removes a cgroup that a runtime was not there any more to remove, unless
-// somebody is in it. Waits a little for those who die.
-void RemoveEmptyCgroup(const CgroupHost& host, const std::string& path);
+// The cgroup in which a runtime makes the container, by its config. Empty with
+// systemd, which removes what is empty.
+std::string CgroupToBe(const Bundle& bundle, const RuncOptions& options);
+
+// Removes a cgroup, or none (empty `path`), unless somebody is in it. Waits
+// until `deadline` for those who die. False: it is still there.
+bool RemoveEmptyCgroup(const CgroupHost& host, const std::string& path,
+                       absl::Time deadline);
 
 }  // namespace wisp
 
