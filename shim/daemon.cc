@@ -31,11 +31,11 @@ Setting FromEnvironment(const char* name,
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(
-    const ShimOptions& options, UniqueFd listener,
+    const ShimOptions& options, const Transport& transport, UniqueFd listener,
     std::optional<SocketName> name) {
   std::unique_ptr<Daemon> daemon(
       new Daemon(options, std::move(listener), std::move(name)));
-  RETURN_IF_ERROR(daemon->Build(options));
+  RETURN_IF_ERROR(daemon->Build(options, transport));
   return daemon;
 }
 
@@ -45,7 +45,8 @@ Daemon::Daemon(const ShimOptions& options, UniqueFd listener,
       listener_(std::move(listener)),
       name_(std::move(name)) {}
 
-absl::Status Daemon::Build(const ShimOptions& options) {
+absl::Status Daemon::Build(const ShimOptions& options,
+                           const Transport& transport) {
   // Writing to a reader who has gone is an error like any other.
   signal(SIGPIPE, SIG_IGN);
   ASSIGN_OR_RETURN(log_, OpenLogFifo("log"));
@@ -86,21 +87,27 @@ absl::Status Daemon::Build(const ShimOptions& options) {
               [this](EventLoop::Task reply) { OnShutdown(std::move(reply)); },
           .on_tasks = [this] { ConsiderIdleExit(); },
       });
-  server_ = std::make_unique<TtrpcServer>(
-      *loop_, TtrpcServer::Hooks{
-                  .on_connections = [this](size_t) { ConsiderIdleExit(); },
-                  .on_trouble =
-                      [](const absl::Status& trouble) {
-                        LogWarning("connections", {{"error", trouble}});
-                      },
-                  .on_broken =
-                      [this](const absl::Status& why) {
-                        LogError("cannot accept connections any more",
-                                 {{"error", why}});
-                        exit_status_ = 1;
-                        loop_->Stop();
-                      },
-              });
+  // Before the server, which may have threads: no signal is theirs.
+  ASSIGN_OR_RETURN(
+      signals_, loop_->WatchSignals({SIGTERM, SIGINT, SIGUSR1, SIGUSR2},
+                                    [this](int signal) { OnSignal(signal); }));
+  ASSIGN_OR_RETURN(
+      server_,
+      transport.make_server(
+          *loop_, Server::Hooks{
+                      .on_connections = [this](size_t) { ConsiderIdleExit(); },
+                      .on_trouble =
+                          [](const absl::Status& trouble) {
+                            LogWarning("connections", {{"error", trouble}});
+                          },
+                      .on_broken =
+                          [this](const absl::Status& why) {
+                            LogError("cannot accept connections any more",
+                                     {{"error", why}});
+                            exit_status_ = 1;
+                            loop_->Stop();
+                          },
+                  }));
   // The same methods and messages; a daemon may be replaced by one that speaks
   // the other version while we run.
   server_->Register("containerd.task.v2.Task", &service_->methods());
@@ -109,9 +116,6 @@ absl::Status Daemon::Build(const ShimOptions& options) {
     call.Respond(DumpText());
   };
   server_->Register(std::string(kDumpService), &inspection_);
-  ASSIGN_OR_RETURN(
-      signals_, loop_->WatchSignals({SIGTERM, SIGINT, SIGUSR1, SIGUSR2},
-                                    [this](int signal) { OnSignal(signal); }));
   RETURN_IF_ERROR(server_->Listen(listener_.get()));
   ConsiderIdleExit();
   return absl::OkStatus();
@@ -134,7 +138,7 @@ void Daemon::OnSignal(int signal) {
 }
 
 void Daemon::ConsiderIdleExit() {
-  if (leaving_) return;
+  if (leaving_) return StopIfQuiet();
   if (service_->tasks() > 0 || server_->connections() > 0 ||
       detached_->size() > 0) {
     idle_.Reset();
@@ -196,16 +200,16 @@ void Daemon::DrainAndStop(absl::Duration limit_if_up,
       LogError("leaving with undelivered events",
                {{"error", status}, {"events", publisher_->pending()}});
     }
-    StopWhenQuiet();
+    drained_ = true;
+    StopIfQuiet();
   });
 }
 
-void Daemon::StopWhenQuiet() {
-  // Output that a client still reads, loggers that write the end of their logs.
-  if (detached_->size() == 0) {
+void Daemon::StopIfQuiet() {
+  // Answers under way; output that a client still reads, loggers that write the
+  // end of their logs. Each tells when it is done.
+  if (drained_ && server_->connections() == 0 && detached_->size() == 0) {
     loop_->Stop();
-  } else {
-    detached_->SetOnEmpty([this] { loop_->Stop(); });
   }
 }
 

@@ -15,10 +15,11 @@
 #include "shim/container.h"
 #include "shim/event_publisher.h"
 #include "shim/options.h"
+#include "shim/server.h"
 #include "shim/socket.h"
 #include "shim/task_events.h"
 #include "shim/task_service.h"
-#include "shim/ttrpc/server.h"
+#include "shim/transport.h"
 
 namespace wisp {
 
@@ -36,7 +37,7 @@ class Daemon {
   // Takes over the process: its signals, fds 2 and 3, its children. `listener`
   // is bound under `name`, if that is known.
   static absl::StatusOr<std::unique_ptr<Daemon>> Create(
-      const ShimOptions& options, UniqueFd listener,
+      const ShimOptions& options, const Transport& transport, UniqueFd listener,
       std::optional<SocketName> name);
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
@@ -47,14 +48,14 @@ class Daemon {
  private:
   Daemon(const ShimOptions& options, UniqueFd listener,
          std::optional<SocketName> name);
-  absl::Status Build(const ShimOptions& options);
+  absl::Status Build(const ShimOptions& options, const Transport& transport);
   void OnSignal(int signal);
   void ConsiderIdleExit();
   void OnShutdown(EventLoop::Task reply);
   bool Leave(EventLoop::Task reply);
   void Close();
   void DrainAndStop(absl::Duration limit_if_up, absl::Duration limit_if_down);
-  void StopWhenQuiet();
+  void StopIfQuiet();
   std::string DumpText() const;
   void Dump();
   void SwitchDebug();
@@ -65,6 +66,7 @@ class Daemon {
   std::optional<SocketName> name_;
   int exit_status_ = 0;
   bool leaving_ = false;
+  bool drained_ = false;  // of events
 
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<Reaper> reaper_;
@@ -74,8 +76,8 @@ class Daemon {
   std::optional<ContainerContext> context_;
   std::unique_ptr<TaskService> service_;
   Methods inspection_;
-  std::unique_ptr<TtrpcServer> server_;
   EventLoop::WatchHandle signals_;
+  std::unique_ptr<Server> server_;
   EventLoop::TimerHandle idle_;
 };
 

@@ -18,12 +18,12 @@
 #include "proto/task.pb.h"
 #include "shim/bootstrap.h"
 #include "shim/bundle.h"
-#include "shim/identity.h"
 #include "shim/log.h"
 #include "shim/remains.h"
 #include "shim/run_command.h"
 #include "shim/siblings.h"
 #include "shim/socket.h"
+#include "shim/transport.h"
 
 namespace wisp {
 namespace {
@@ -79,12 +79,11 @@ absl::StatusOr<Target> FindTarget(const ShimOptions& options) {
 }
 
 // Where the group's shim listened: what `start` wrote, or worked out again.
-std::string SocketOf(const ShimOptions& options, const Bundle& bundle) {
-  constexpr std::string_view kScheme = "unix://";
+std::string SocketOf(const ShimOptions& options, const Transport& transport,
+                     const Bundle& bundle) {
   const std::string address = bundle.ReadAddress().value_or("");
-  if (address.compare(0, kScheme.size(), kScheme) == 0) {
-    return address.substr(kScheme.size());
-  }
+  std::string path = transport.parse_address(address);
+  if (!path.empty()) return path;
   const absl::StatusOr<Json> config = bundle.ReadConfig();
   if (!config.ok()) return "";
   const absl::StatusOr<std::optional<std::string>> group =
@@ -93,7 +92,7 @@ std::string SocketOf(const ShimOptions& options, const Bundle& bundle) {
   return SocketPath(bundle.ReadSocketDirectory().value_or(
                         std::string(kDefaultSocketDirectory)),
                     options.address, options.namespace_name,
-                    group->value_or(options.id));
+                    transport.SocketKey(group->value_or(options.id)));
 }
 
 // What can get stuck in the kernel, or behind another's lock, is done by a
@@ -162,10 +161,10 @@ std::optional<ShimGroup> DeadGroupOf(const ShimOptions& options,
                    .own_id = options.id};
 }
 
-void CleanUp(const ShimOptions& options, const Remains& remains,
-             absl::Time deadline) {
+void CleanUp(const ShimOptions& options, const Transport& transport,
+             const Remains& remains, absl::Time deadline) {
   const RuntimeRemains runtime = InspectRuntime(remains);
-  const std::string socket = SocketOf(options, remains.bundle);
+  const std::string socket = SocketOf(options, transport, remains.bundle);
   absl::StatusOr<Pidfd> sweep = absl::NotFoundError("no siblings");
   if (const std::optional<ShimGroup> group =
           DeadGroupOf(options, remains, runtime, socket)) {
@@ -180,7 +179,7 @@ void CleanUp(const ShimOptions& options, const Remains& remains,
   }
 }
 
-absl::Status Delete(const ShimOptions& options) {
+absl::Status Delete(const ShimOptions& options, const Transport& transport) {
   const absl::Time deadline = absl::Now() + kLimit;
   // It becomes part of paths.
   RETURN_IF_ERROR(Prefixed("container id", ValidateIdentifier(options.id)));
@@ -191,7 +190,9 @@ absl::Status Delete(const ShimOptions& options) {
     LogWarning("nothing to clean up", {{"error", target.status()}});
   } else {
     record = FindExitRecord(target->remains.bundle);
-    if (!target->succeeded) CleanUp(options, target->remains, deadline);
+    if (!target->succeeded) {
+      CleanUp(options, transport, target->remains, deadline);
+    }
   }
 
   containerd::task::v3::DeleteResponse response;
@@ -208,15 +209,13 @@ absl::Status Delete(const ShimOptions& options) {
 
 }  // namespace
 
-int RunDelete(const ShimOptions& options) {
+int RunDelete(const ShimOptions& options, const Transport& transport) {
   for (const int signal : {SIGTERM, SIGINT, SIGPIPE}) {
     ::signal(signal, SIG_IGN);
   }
-  const absl::Status status = Delete(options);
+  const absl::Status status = Delete(options, transport);
   if (status.ok()) return 0;
-  const std::string text = fmt::format("{}: {}", kRuntimeName, Message(status));
-  (void)!write(STDERR_FILENO, text.data(), text.size());
-  return 1;
+  return Fail(status);
 }
 
 }  // namespace wisp

@@ -6,7 +6,9 @@
 
 namespace wisp {
 
-inline constexpr std::string_view kRuntimeName = "io.containerd.wisp.v2";
+// The runtime that containerd knows the program by. Each program has its own,
+// so it comes with the program and not with wisp_shim.
+extern const std::string_view kRuntimeName;
 
 // Of this build: the project's version, and the revision that the packager
 // named (-DWISP_REVISION), empty if none was.

@@ -66,14 +66,18 @@ absl::Status Info() {
 
 }  // namespace
 
+int Fail(const absl::Status& status) {
+  const std::string text = fmt::format("{}: {}", kRuntimeName, Message(status));
+  (void)!write(STDERR_FILENO, text.data(), text.size());
+  return 1;
+}
+
 int RunInfo(const ShimOptions& options) {
   (void)options;
   signal(SIGPIPE, SIG_IGN);
   const absl::Status status = Info();
   if (status.ok()) return 0;
-  const std::string text = fmt::format("{}: {}", kRuntimeName, Message(status));
-  (void)!write(STDERR_FILENO, text.data(), text.size());
-  return 1;
+  return Fail(status);
 }
 
 int RunVersion(const ShimOptions& options) {

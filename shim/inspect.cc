@@ -19,6 +19,7 @@
 #include "shim/bundle.h"
 #include "shim/identity.h"
 #include "shim/state_dump.h"
+#include "shim/transport.h"
 #include "shim/ttrpc/sync_call.h"
 
 namespace wisp {
@@ -45,7 +46,8 @@ absl::StatusOr<std::string> SocketOfProcess(int64_t pid) {
       fmt::format("process {} is no shim of ours", pid));
 }
 
-absl::StatusOr<std::string> SocketOf(const std::string& target) {
+absl::StatusOr<std::string> SocketOf(const std::string& target,
+                                     const Transport& transport) {
   int64_t pid = 0;
   if (absl::SimpleAtoi(target, &pid)) return SocketOfProcess(pid);
   const std::string path = WithoutScheme(target);
@@ -57,16 +59,22 @@ absl::StatusOr<std::string> SocketOf(const std::string& target) {
         fmt::format("{} is neither a socket nor a bundle", path));
   }
   ASSIGN_OR_RETURN(const std::string address, Bundle(path).ReadAddress());
-  return WithoutScheme(address);
+  std::string socket = transport.parse_address(address);
+  if (socket.empty()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "the shim of {} does not speak {}", path, transport.protocol));
+  }
+  return socket;
 }
 
-absl::StatusOr<std::string> Inspect(const std::string& target) {
+absl::StatusOr<std::string> Inspect(const std::string& target,
+                                    const Transport& transport) {
   if (target.empty()) {
     return absl::InvalidArgumentError(
         "inspect what? The socket, the bundle or the pid of a shim");
   }
-  ASSIGN_OR_RETURN(const std::string path, SocketOf(target));
-  const absl::StatusOr<UniqueFd> fd = ConnectToShim(path);
+  ASSIGN_OR_RETURN(const std::string path, SocketOf(target, transport));
+  absl::StatusOr<UniqueFd> fd = ConnectToShim(path);
   if (!fd.ok()) return Prefixed(path, fd.status());
   // What we print could be anybody's.
   ucred peer = {};
@@ -78,26 +86,18 @@ absl::StatusOr<std::string> Inspect(const std::string& target) {
     return absl::PermissionDeniedError(
         fmt::format("{} belongs to user {}", path, peer.uid));
   }
-  ttrpc::Request request;
-  request.set_service(std::string(kDumpService));
-  request.set_method(std::string(kDumpMethod));
-  const absl::StatusOr<ttrpc::Response> response =
-      CallShim(fd->get(), 1, request, absl::Now() + kLimit);
-  if (!response.ok()) {
-    return Prefixed(fmt::format("{} (pid {})", path, peer.pid),
-                    response.status());
+  absl::StatusOr<std::string> dump = transport.call(
+      *std::move(fd), kDumpService, kDumpMethod, absl::Now() + kLimit);
+  if (!dump.ok()) {
+    return Prefixed(fmt::format("{} (pid {})", path, peer.pid), dump.status());
   }
-  if (response->status().code() != 0) {
-    return absl::UnknownError(
-        fmt::format("{}: {}", path, response->status().message()));
-  }
-  return response->payload();
+  return dump;
 }
 
 }  // namespace
 
-int RunInspect(const ShimOptions& options) {
-  const absl::StatusOr<std::string> dump = Inspect(options.target);
+int RunInspect(const ShimOptions& options, const Transport& transport) {
+  const absl::StatusOr<std::string> dump = Inspect(options.target, transport);
   if (dump.ok()) return WriteAll(STDOUT_FILENO, *dump).ok() ? 0 : 1;
   (void)WriteAll(STDERR_FILENO,
                  fmt::format("{}: {}\n", kRuntimeName, Message(dump.status())));

@@ -37,7 +37,7 @@ constexpr absl::Duration kReserve = absl::Milliseconds(300);
 // A member that was started by the daemon itself may have neither.
 bool MayBeOf(const ShimGroup& group, const Bundle& bundle) {
   const absl::StatusOr<std::string> address = bundle.ReadAddress();
-  if (address.ok()) return *address == "unix://" + group.socket;
+  if (address.ok()) return absl::StrContains(*address, group.socket);
   const absl::StatusOr<std::string> bootstrap =
       ReadFile(bundle.Path("bootstrap.json"), size_t{1} << 20);
   return !bootstrap.ok() || absl::StrContains(*bootstrap, group.socket);

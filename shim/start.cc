@@ -15,14 +15,13 @@
 #include "process/pidfd.h"
 #include "shim/bootstrap.h"
 #include "shim/bundle.h"
-#include "shim/identity.h"
 #include "shim/kernel.h"
-#include "shim/peer_version.h"
 #include "shim/run_command.h"
 #include "shim/server_process.h"
 #include "shim/siblings.h"
 #include "shim/socket.h"
 #include "shim/start_request.h"
+#include "shim/transport.h"
 
 namespace wisp {
 namespace {
@@ -74,17 +73,18 @@ struct Claim {
 // Our own socket, or the version that the group's shim speaks.
 absl::StatusOr<Claim> ClaimOrProbe(const ShimOptions& options,
                                    const StartRequest& request,
+                                   const Transport& transport,
                                    const std::string& path) {
   for (int attempt = 0; attempt < kClaimAttempts; ++attempt) {
     Claim claim;
     ASSIGN_OR_RETURN(claim.socket, ClaimSocket(path));
-    // The bare address has no room for a version.
+    // The other answer has no room for a version.
     if (claim.socket.listener.valid() ||
         request.reply == StartRequest::Reply::kAddress) {
       return claim;
     }
-    const absl::StatusOr<int> version =
-        ProbeTaskVersion(path, options.namespace_name, options.id, kProbeLimit);
+    const absl::StatusOr<int> version = transport.probe_version(
+        path, options.namespace_name, options.id, kProbeLimit);
     if (version.ok()) {
       claim.version = *version;
       return claim;
@@ -131,7 +131,7 @@ void SweepAfterDeadShim(const ShimOptions& options, const std::string& group,
   }
 }
 
-absl::Status Start(const ShimOptions& options) {
+absl::Status Start(const ShimOptions& options, const Transport& transport) {
   if (options.id.empty()) {
     return absl::InvalidArgumentError("container id cannot be empty");
   }
@@ -143,6 +143,9 @@ absl::Status Start(const ShimOptions& options) {
   }
   ASSIGN_OR_RETURN(const StartRequest request,
                    ParseStartRequest(options, input.ok() ? *input : ""));
+  if (transport.check_daemon != nullptr) {
+    RETURN_IF_ERROR(transport.check_daemon(options, request));
+  }
 
   const Bundle bundle(".");
   ASSIGN_OR_RETURN(const Json config, bundle.ReadConfig());
@@ -154,11 +157,12 @@ absl::Status Start(const ShimOptions& options) {
   }
   const std::string path =
       SocketPath(directory, request.address, options.namespace_name,
-                 group.value_or(options.id));
-  const std::string address = fmt::format("unix://{}", path);
+                 transport.SocketKey(group.value_or(options.id)));
+  const std::string address = transport.format_address(path);
 
   Undo undo(bundle);
-  ASSIGN_OR_RETURN(const Claim claim, ClaimOrProbe(options, request, path));
+  ASSIGN_OR_RETURN(const Claim claim,
+                   ClaimOrProbe(options, request, transport, path));
   if (claim.socket.listener.valid()) undo.Socket(claim.socket.name);
   if (claim.socket.replaced_dead && group.has_value()) {
     SweepAfterDeadShim(options, *group, path);
@@ -170,26 +174,27 @@ absl::Status Start(const ShimOptions& options) {
   if (claim.socket.listener.valid()) {
     RETURN_IF_ERROR(StartServer(options, request, claim.socket, &undo));
   }
-  RETURN_IF_ERROR(Prefixed(
-      "stdout",
-      WriteAll(STDOUT_FILENO,
-               FormatStartReply(request.reply, claim.version, address))));
+  const std::string reply =
+      request.reply == StartRequest::Reply::kAddress
+          ? address
+          : FormatBootstrapResult(claim.version,
+                                  fmt::format("{}{}", transport.scheme, path),
+                                  transport.protocol);
+  RETURN_IF_ERROR(Prefixed("stdout", WriteAll(STDOUT_FILENO, reply)));
   undo.Disarm();
   return absl::OkStatus();
 }
 
 }  // namespace
 
-int RunStart(const ShimOptions& options) {
+int RunStart(const ShimOptions& options, const Transport& transport) {
   // As Go's helper does, which swallows them. The server starts with defaults.
   for (const int signal : {SIGTERM, SIGINT, SIGPIPE}) {
     ::signal(signal, SIG_IGN);
   }
-  const absl::Status status = Start(options);
+  const absl::Status status = Start(options, transport);
   if (status.ok()) return 0;
-  const std::string text = fmt::format("{}: {}", kRuntimeName, Message(status));
-  (void)!write(STDERR_FILENO, text.data(), text.size());
-  return 1;
+  return Fail(status);
 }
 
 }  // namespace wisp

@@ -63,13 +63,12 @@ absl::StatusOr<StartRequest> ParseStartRequest(const ShimOptions& options,
   return request;
 }
 
-std::string FormatStartReply(StartRequest::Reply reply, int version,
-                             std::string_view address) {
-  if (reply == StartRequest::Reply::kAddress) return std::string(address);
+std::string FormatBootstrapResult(int version, std::string_view address,
+                                  std::string_view protocol) {
   bootstrap::BootstrapResult result;
   result.set_version(version);
   result.set_address(std::string(address));
-  result.set_protocol("ttrpc");
+  result.set_protocol(std::string(protocol));
   result.add_extensions()->mutable_value()->set_type_url(
       "containerd.types.MountCapabilities");
   return result.SerializeAsString();

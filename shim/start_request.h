@@ -14,8 +14,7 @@ namespace wisp {
 
 struct StartRequest {
   enum class Reply {
-    // Up to 2.2: the bare address. It is read by all of them as task service
-    // v2, which we serve; nothing tells 1.7, which rejects a 3, from 2.x.
+    // Up to 2.2: what Transport::format_address makes of the socket's path.
     kAddress,
     kBootstrapResult,  // from 2.3 on: protobuf
   };
@@ -36,11 +35,11 @@ struct StartRequest {
 absl::StatusOr<StartRequest> ParseStartRequest(const ShimOptions& options,
                                                std::string_view input);
 
-// What goes to stdout, to the byte. `version` is that of the task service and
-// told only in protobuf, where we also claim to make no special mounts, which
-// saves containerd 2.4 an `-info`.
-std::string FormatStartReply(StartRequest::Reply reply, int version,
-                             std::string_view address);
+// The protobuf form of the answer, to the byte. `version` is that of the task
+// service. It also claims that we make no special mounts, which saves
+// containerd 2.4 an `-info`.
+std::string FormatBootstrapResult(int version, std::string_view address,
+                                  std::string_view protocol);
 
 }  // namespace wisp
 

@@ -124,9 +124,9 @@ Json DumpTask(const TaskService::TaskInfo& task) {
   return json;
 }
 
-Json DumpCalls(const TtrpcServer& server) {
+Json DumpCalls(const Server& server) {
   Json json = Json::Array();
-  for (const TtrpcServer::CallInfo& call : server.Calls()) {
+  for (const Server::CallInfo& call : server.Calls()) {
     Json entry = Json::Object();
     entry.Set("service", call.service);
     entry.Set("method", call.method);

@@ -11,8 +11,8 @@
 #include "process/reaper.h"
 #include "process/status_macros.h"
 #include "shim/event_publisher.h"
+#include "shim/server.h"
 #include "shim/task_service.h"
-#include "shim/ttrpc/server.h"
 
 namespace wisp {
 
@@ -24,7 +24,7 @@ inline constexpr const char kDumpFile[] = "wisp-dump.json";
 
 struct DumpSources {
   const TaskService& tasks;
-  const TtrpcServer& server;
+  const Server& server;
   const EventPublisher& publisher;
   const DetachedStdio& detached;
   const Reaper& reaper;

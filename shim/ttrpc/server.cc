@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "fmt/format.h"
 #include "proto/ttrpc.pb.h"
 #include "shim/ttrpc/channel.h"
 
@@ -37,9 +36,7 @@ std::string EncodeResponse(uint32_t stream,
 }  // namespace
 
 struct TtrpcServer::Stream {
-  // Keys of the maps that serve it.
-  std::string_view service;
-  std::string_view method;
+  Target target;
   Clock::time_point since;
   RawCall::Ender ender;
   EventLoop::TimerHandle deadline;
@@ -64,43 +61,18 @@ struct TtrpcServer::Connection {
 };
 
 TtrpcServer::TtrpcServer(EventLoop& loop, Hooks hooks)
-    : loop_(loop), hooks_(std::move(hooks)) {}
+    : Server(loop, std::move(hooks)) {}
 
 TtrpcServer::~TtrpcServer() {
-  hooks_ = Hooks();
+  ForgetHooks();
   StopListening();
   CloseAllConnections();
-}
-
-void TtrpcServer::Register(std::string service, const Methods* methods) {
-  services_[std::move(service)] = methods;
-}
-
-absl::Status TtrpcServer::Listen(int fd) {
-  auto on_connection = [this](UniqueFd socket) {
-    AddConnection(std::move(socket));
-  };
-  auto on_broken = [this](const absl::Status& why) {
-    if (hooks_.on_broken != nullptr) hooks_.on_broken(why);
-  };
-  ASSIGN_OR_RETURN(listener_, Listener::Create(
-                                  loop_, fd, std::move(on_connection),
-                                  [this](const absl::Status& trouble) {
-                                    TellTrouble(trouble);
-                                  },
-                                  std::move(on_broken)));
-  return absl::OkStatus();
-}
-
-absl::StatusOr<size_t> TtrpcServer::AcceptPending() {
-  WISP_CHECK(listener_ != nullptr);
-  return listener_->AcceptPending();
 }
 
 void TtrpcServer::AddConnection(UniqueFd socket) {
   const uint64_t id = next_connection_++;
   absl::StatusOr<std::shared_ptr<TtrpcChannel>> channel = TtrpcChannel::Create(
-      loop_, std::move(socket),
+      loop(), std::move(socket),
       [this, id](Frame frame) { OnFrame(id, std::move(frame)); },
       [this, id] { Drop(id); });
   if (!channel.ok()) {
@@ -151,19 +123,11 @@ void TtrpcServer::OnRequest(const std::shared_ptr<Connection>& connection,
                                        "parse invalid wire-format data"));
     return;
   }
-  // The texts have no class at their end, unlike those of handlers: containerd
-  // compares only the code, and Go's server sends them like this.
-  const auto service = services_.find(request.service());
-  if (service == services_.end()) {
-    connection->Reply(id, absl::UnimplementedError(
-                              fmt::format("service {}", request.service())));
-    return;
-  }
-  const auto method = service->second->find(request.method());
-  if (method == service->second->end()) {
-    connection->Reply(id, absl::UnimplementedError(
-                              fmt::format("method {}", request.method())));
-    return;
+  Target target;
+  if (const absl::Status found =
+          Find(request.service(), request.method(), &target);
+      !found.ok()) {
+    return connection->Reply(id, found);
   }
 
   RawCall::Metadata metadata;
@@ -182,8 +146,7 @@ void TtrpcServer::OnRequest(const std::shared_ptr<Connection>& connection,
                });
   // In the table before the handler runs, which may answer at once.
   Stream& stream = connection->streams[id];
-  stream.service = service->first;
-  stream.method = method->first;
+  stream.target = target;
   stream.since = Clock::now();
   stream.ender = call.ender();
   if (const int64_t timeout = request.timeout_nano(); timeout != 0) {
@@ -195,9 +158,9 @@ void TtrpcServer::OnRequest(const std::shared_ptr<Connection>& connection,
       expire();
       return;
     }
-    stream.deadline = loop_.After(absl::Nanoseconds(timeout), expire);
+    stream.deadline = loop().After(absl::Nanoseconds(timeout), expire);
   }
-  method->second(std::move(call));
+  (*target.method)(std::move(call));
 }
 
 void TtrpcServer::Drop(uint64_t id) {
@@ -218,16 +181,6 @@ void TtrpcServer::CloseAllConnections() {
   TellConnections();
 }
 
-void TtrpcServer::TellConnections() {
-  if (hooks_.on_connections != nullptr) {
-    hooks_.on_connections(connections_.size());
-  }
-}
-
-void TtrpcServer::TellTrouble(const absl::Status& trouble) {
-  if (hooks_.on_trouble != nullptr) hooks_.on_trouble(trouble);
-}
-
 size_t TtrpcServer::calls_in_flight() const {
   size_t count = 0;
   for (const auto& [id, connection] : connections_) {
@@ -241,8 +194,8 @@ std::vector<TtrpcServer::CallInfo> TtrpcServer::Calls() const {
   const Clock::time_point now = Clock::now();
   for (const auto& [id, connection] : connections_) {
     for (const auto& [stream_id, stream] : connection->streams) {
-      calls.push_back({id, std::string(stream.service),
-                       std::string(stream.method),
+      calls.push_back({id, std::string(stream.target.service),
+                       std::string(stream.target.name),
                        absl::FromChrono(now - stream.since)});
     }
   }

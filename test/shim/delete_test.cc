@@ -19,6 +19,7 @@
 #include "shim/bootstrap.h"
 #include "shim/bundle.h"
 #include "shim/socket.h"
+#include "shim/ttrpc/transport.h"
 #include "test/process/testing.h"
 #include "test/shim/run_action.h"
 
@@ -27,6 +28,10 @@ namespace {
 
 using containerd::task::v3::DeleteResponse;
 using ::testing::HasSubstr;
+
+int DeleteTtrpc(const ShimOptions& options) {
+  return RunDelete(options, kTtrpc);
+}
 
 class DeleteTest : public ::testing::Test {
  protected:
@@ -66,7 +71,7 @@ class DeleteTest : public ::testing::Test {
   ActionResult Delete() { return DeleteFrom(bundle_.directory()); }
   ActionResult DeleteFrom(const std::string& directory) {
     const absl::Time before = absl::Now();
-    const ActionResult result = RunAction(RunDelete, options_, directory);
+    const ActionResult result = RunAction(DeleteTtrpc, options_, directory);
     EXPECT_LT(absl::Now() - before, absl::Seconds(5));
     return result;
   }
@@ -280,7 +285,7 @@ int DeleteInRemovedDirectory(const ShimOptions& options) {
   if (getcwd(cwd, sizeof(cwd)) == nullptr) return 99;
   std::error_code ignored;
   std::filesystem::remove_all(cwd, ignored);
-  return RunDelete(options);
+  return DeleteTtrpc(options);
 }
 
 TEST_F(DeleteTest, SurvivesARemovedBundle) {
@@ -295,7 +300,7 @@ int DeleteAfterItWasReplaced(const ShimOptions& options) {
   std::error_code ignored;
   std::filesystem::remove_all(cwd, ignored);
   if (mkdir(cwd, 0700) != 0) return 98;
-  return RunDelete(options);
+  return DeleteTtrpc(options);
 }
 
 TEST_F(DeleteTest, LeavesTheSuccessorOfARemovedBundleAlone) {

@@ -63,8 +63,9 @@ class InspectTest : public ::testing::Test {
   }
 
   static CommandResult Inspect(const std::string& target) {
-    absl::StatusOr<CommandResult> result = RunCommand(
-        {WISP_SHIM_BINARY, "inspect", target}, absl::Now() + absl::Minutes(1));
+    absl::StatusOr<CommandResult> result =
+        RunCommand({TestShim::Binary(), "inspect", target},
+                   absl::Now() + absl::Minutes(1));
     EXPECT_TRUE(result.ok()) << result.status();
     return result.value_or(CommandResult());
   }

@@ -6,6 +6,7 @@
 #include "proto/bootstrap.pb.h"
 #include "proto/runc_options.pb.h"
 #include "proto/runtime_options.pb.h"
+#include "shim/ttrpc/transport.h"
 
 namespace wisp {
 namespace {
@@ -163,7 +164,11 @@ constexpr char kAddress[] =
     "05380991aeb734527f768875a3abe60fc483550242e2fc78fd0aecdbbe4576f1";
 
 TEST(StartReplyTest, OldDaemonsGetTheBareAddress) {
-  EXPECT_EQ(FormatStartReply(Reply::kAddress, 3, kAddress), kAddress);
+  constexpr std::string_view kScheme = "unix://";
+  const std::string path(std::string_view(kAddress).substr(kScheme.size()));
+  EXPECT_EQ(kTtrpc.format_address(path), kAddress);
+  EXPECT_EQ(kTtrpc.parse_address(kAddress), path);
+  EXPECT_EQ(kTtrpc.parse_address(R"({"version":2})"), "");
 }
 
 TEST(StartReplyTest, NewOnesGetABootstrapResult) {
@@ -174,7 +179,7 @@ TEST(StartReplyTest, NewOnesGetABootstrapResult) {
       "11a05747472706332260a240a22636f6e7461696e6572642e74797065732e4d6f756e744"
       "361706162696c6974696573");
   ASSERT_EQ(expected.size(), 140U);
-  EXPECT_EQ(FormatStartReply(Reply::kBootstrapResult, 3, kAddress), expected);
+  EXPECT_EQ(FormatBootstrapResult(3, kAddress, "ttrpc"), expected);
   // 2.3.0 trims white space before it decodes.
   EXPECT_EQ(expected.front(), '\x08');
   EXPECT_EQ(expected.back(), 's');

@@ -22,6 +22,7 @@
 #include "shim/bundle.h"
 #include "shim/peer_version.h"
 #include "shim/socket.h"
+#include "shim/ttrpc/transport.h"
 #include "test/process/testing.h"
 #include "test/shim/fake_shim.h"
 #include "test/shim/run_action.h"
@@ -34,6 +35,8 @@ using ::testing::StartsWith;
 namespace bootstrap = containerd::runtime::bootstrap::v1;
 
 constexpr absl::Duration kLimit = absl::Seconds(30);
+
+int StartTtrpc(const ShimOptions& options) { return RunStart(options, kTtrpc); }
 
 class StartTest : public ::testing::Test {
  protected:
@@ -89,7 +92,7 @@ class StartTest : public ::testing::Test {
   }
   ActionResult Start(const bootstrap::BootstrapParams& params) {
     options_.id = params.instance_id();
-    return RunAction(RunStart, options_, directory_ / params.instance_id(),
+    return RunAction(StartTtrpc, options_, directory_ / params.instance_id(),
                      params.SerializeAsString());
   }
   std::string SocketFor(const std::string& key) {
@@ -169,7 +172,7 @@ TEST_F(StartTest, AnswersOldDaemonsWithTheAddressAlone) {
   if (getuid() != 0) GTEST_SKIP() << "/run/containerd/s is root's";
   options_.address = directory_ / "containerd.sock";  // a hash of our own
   const ActionResult result =
-      RunAction(RunStart, options_, directory_ / "c1", "");
+      RunAction(StartTtrpc, options_, directory_ / "c1", "");
   EXPECT_EQ(result.exit_code, 0) << result.errors;
   EXPECT_EQ(result.errors, "");
   const std::string path =
@@ -260,7 +263,7 @@ TEST_F(StartTest, TermDoesNotStopIt) {
     dup2(in.read_end.get(), 0);
     const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
     dup2(null.get(), 1);
-    _exit(RunStart(options_));
+    _exit(StartTtrpc(options_));
   }
   in.read_end.Reset();
   // It ignores the signal from its first step on; that is what we wait for.
@@ -291,7 +294,7 @@ TEST_F(StartTest, OfFiftyRacersOneStartsTheServer) {
     const std::string path =
         NewBundle(options_.id, R"({"io.containerd.runc.v2.group":"g"})");
     racers.push_back(std::make_unique<RunningAction>(
-        RunStart, options_, path, Params(options_.id).SerializeAsString()));
+        StartTtrpc, options_, path, Params(options_.id).SerializeAsString()));
   }
   int servers = 0;
   for (int i = 0; i < kRacers; ++i) {

@@ -201,7 +201,7 @@ TEST_F(StdioTaskTest, HoldsNoFdOfClientsThatWaitedAndWent) {
   Run("c1", {"sleep", "1000"}, {});
   const std::vector<std::string> before = Fds();
   {
-    std::vector<std::unique_ptr<TtrpcClient>> clients;
+    std::vector<std::unique_ptr<TestClient>> clients;
     api::WaitRequest wait;
     wait.set_id("c1");
     for (int i = 0; i < 100; ++i) {

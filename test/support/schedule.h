@@ -14,7 +14,6 @@
 
 #include "absl/time/time.h"
 #include "process/fd.h"
-#include "shim/ttrpc/client.h"
 #include "test/support/order.h"
 #include "test/support/rare_things.h"
 #include "test/support/schedule_plan.h"
@@ -97,7 +96,7 @@ class ScheduleRunner {
 
   TestShim& shim_;
   Tally& tally_;
-  std::vector<std::unique_ptr<TtrpcClient>> clients_;
+  std::vector<std::unique_ptr<TestClient>> clients_;
   Facts all_facts_;
   size_t first_event_ever_ = 0;
   size_t fds_ = 0;  // of the shim without tasks; 0: not yet known

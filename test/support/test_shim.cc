@@ -106,7 +106,7 @@ std::string TestEvent::Text() const {
 
 std::string TestShim::Binary() {
   const char* const path = getenv("WISP_TEST_SHIM");
-  return path == nullptr ? WISP_SHIM_BINARY : path;
+  return path == nullptr ? kTestTransport.binary : path;
 }
 
 std::unique_ptr<TestShim> TestShim::Start(const std::string& runtime,
@@ -146,10 +146,10 @@ absl::Status TestShim::SetUp() {
   ASSIGN_OR_RETURN(
       log_, OpenFd(directory_ + "/bundles/first/log", O_RDWR | O_NONBLOCK));
   ASSIGN_OR_RETURN(const std::string address, RunStart("first"));
-  if (!address.starts_with("unix://")) {
+  if (!address.starts_with(kTestTransport.scheme + "/")) {
     return absl::UnknownError("start printed: " + address);
   }
-  socket_ = address.substr(7);
+  socket_ = address.substr(kTestTransport.scheme.size());
   client_ = Connect();
   ASSIGN_OR_RETURN(
       const api::ConnectResponse connected,
@@ -290,6 +290,9 @@ absl::StatusOr<std::string> TestShim::RunStart(const std::string& id) {
   if (!result.ParseFromString(reply)) {
     return absl::UnknownError("no BootstrapResult: " + reply);
   }
+  if (result.protocol() != kTestTransport.protocol) {
+    return absl::UnknownError("start speaks of " + result.protocol());
+  }
   return result.address();
 }
 
@@ -297,8 +300,8 @@ absl::StatusOr<std::string> TestShim::RunDelete(const std::string& id) {
   return RunAction(id, "delete", "");
 }
 
-std::unique_ptr<TtrpcClient> TestShim::Connect() {
-  return std::make_unique<TtrpcClient>(*loop_, socket_);
+std::unique_ptr<TestClient> TestShim::Connect() {
+  return kTestTransport.connect(*loop_, socket_);
 }
 
 bool TestShim::RunUntil(absl::AnyInvocable<bool()> condition,

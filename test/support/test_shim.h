@@ -1,5 +1,5 @@
 // The real shim binary, started as containerd starts it, with us in the place
-// of containerd: a ttrpc client for its tasks and a server for its events.
+// of containerd: a client for its tasks and a server for its events.
 #ifndef WISP_TEST_SUPPORT_TEST_SHIM_H_
 #define WISP_TEST_SUPPORT_TEST_SHIM_H_
 
@@ -19,8 +19,8 @@
 #include "proto/events.pb.h"
 #include "proto/task.pb.h"
 #include "shim/call.h"
-#include "shim/ttrpc/client.h"
 #include "shim/ttrpc/server.h"
+#include "test/support/test_client.h"
 
 namespace wisp {
 
@@ -130,8 +130,8 @@ class TestShim {
   void HoldEvents(bool hold);
 
   // A new connection, to be used instead of the default one.
-  std::unique_ptr<TtrpcClient> Connect();
-  TtrpcClient& client() { return *client_; }
+  std::unique_ptr<TestClient> Connect();
+  TestClient& client() { return *client_; }
 
   // Gates of the fake runtime: closed until opened.
   void CloseGate(const std::string& name);  // "exec.e1.before"
@@ -169,7 +169,7 @@ class TestShim {
   std::unique_ptr<EventLoop> loop_;
   Methods event_methods_;
   std::unique_ptr<TtrpcServer> event_server_;
-  std::unique_ptr<TtrpcClient> client_;
+  std::unique_ptr<TestClient> client_;
   std::vector<TestEvent> events_;
   std::vector<RawCall> held_;
   bool holding_ = false;
