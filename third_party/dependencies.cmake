@@ -55,6 +55,25 @@ add_library(wisp_absl INTERFACE)
 target_link_libraries(wisp_absl INTERFACE
   absl::any_invocable absl::status absl::statusor absl::strings absl::time)
 
+# gRPC, without TLS, static: for the program that speaks it, and no other.
+if(WISP_GRPC)
+  add_library(wisp_grpcpp INTERFACE)
+  foreach(NAME grpc++_unsecure grpc_unsecure gpr address_sorting upb re2 cares z)
+    find_library(WISP_${NAME}_STATIC lib${NAME}.a REQUIRED)
+    target_link_libraries(wisp_grpcpp INTERFACE ${WISP_${NAME}_STATIC})
+  endforeach()
+  find_path(GRPCPP_INCLUDE_DIR grpcpp/server_posix.h REQUIRED)
+  target_include_directories(wisp_grpcpp SYSTEM INTERFACE ${GRPCPP_INCLUDE_DIR})
+  # What libgrpc wants of Abseil (grpc.pc).
+  foreach(NAME
+      any_invocable base bind_front cleanup cord flat_hash_map flat_hash_set function_ref
+      hash inlined_vector memory optional random_random span status statusor str_format
+      strings synchronization time type_traits utility variant)
+    target_link_libraries(wisp_grpcpp INTERFACE absl::${NAME})
+  endforeach()
+  target_link_libraries(wisp_grpcpp INTERFACE Threads::Threads ${CMAKE_DL_LIBS})
+endif()
+
 if(WISP_TESTS)
   find_package(GTest 1.12 REQUIRED)
   find_package(benchmark 1.7 REQUIRED)
