@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "fmt/format.h"
 #include "process/json.h"
 #include "shim/identity.h"
 
@@ -56,6 +57,22 @@ void AppendEscaped(unsigned char c, std::string* out) {
 }
 
 }  // namespace
+
+LogField::LogField(std::string_view field_key, std::string_view text)
+    : key(field_key), value(text) {}
+LogField::LogField(std::string_view field_key, const char* text)
+    : LogField(field_key, std::string_view(text)) {}
+LogField::LogField(std::string_view field_key, const std::string& text)
+    : LogField(field_key, std::string_view(text)) {}
+LogField::LogField(std::string_view field_key, const absl::Status& status)
+    : LogField(field_key, Message(status)) {}
+LogField::LogField(std::string_view field_key, bool flag)
+    : LogField(field_key, std::string_view(flag ? "true" : "false")) {}
+LogField::LogField(Number, std::string_view field_key, int64_t number)
+    : LogField(field_key, fmt::to_string(number)) {}
+LogField::LogField(Number, std::string_view field_key, uint64_t number)
+    : LogField(field_key, fmt::to_string(number)) {}
+LogField::~LogField() = default;
 
 std::string QuoteLogValue(std::string_view value) {
   if (std::all_of(value.begin(), value.end(), IsBare)) {

@@ -3,30 +3,40 @@
 #define WISP_SHIM_LOG_LINE_H_
 
 #include <concepts>
+#include <cstdint>
 #include <initializer_list>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "absl/time/time.h"
-#include "fmt/format.h"
 #include "process/status_macros.h"
 
 namespace wisp {
 
+// Out of line, down to the destructor: there are many fields in the program.
 struct LogField {
-  LogField(std::string_view field_key, std::string_view text)
-      : key(field_key), value(text) {}
-  LogField(std::string_view field_key, const char* text)
-      : key(field_key), value(text) {}
-  LogField(std::string_view field_key, const std::string& text)
-      : key(field_key), value(text) {}
-  LogField(std::string_view field_key, std::integral auto number)
-      : key(field_key), value(fmt::to_string(number)) {}
-  LogField(std::string_view field_key, const absl::Status& status)
-      : key(field_key), value(Message(status)) {}
+  LogField(std::string_view field_key, std::string_view text);
+  LogField(std::string_view field_key, const char* text);
+  LogField(std::string_view field_key, const std::string& text);
+  LogField(std::string_view field_key, const absl::Status& status);
+  LogField(std::string_view field_key, bool flag);
+  template <std::integral T>
+  LogField(std::string_view field_key, T number)
+      : LogField(Number(), field_key,
+                 std::conditional_t<std::is_signed_v<T>, int64_t, uint64_t>(
+                     number)) {}
+  LogField(const LogField&) = delete;
+  LogField& operator=(const LogField&) = delete;
+  ~LogField();
 
   std::string_view key;
   std::string value;
+
+ private:
+  struct Number {};
+  LogField(Number, std::string_view field_key, int64_t number);
+  LogField(Number, std::string_view field_key, uint64_t number);
 };
 using LogFields = std::initializer_list<LogField>;
 
