@@ -50,6 +50,10 @@ class InspectTest : public ::testing::Test {
     request.set_exec_id("e1");
     start_ = shim_->StartCall("Start", request);
     ASSERT_TRUE(shim_->AwaitRuntimeCall("exec e1"));
+    // Ages are told in whole milliseconds: until both have one to tell.
+    const absl::Time hung = absl::Now();
+    ASSERT_TRUE(shim_->RunUntil(
+        [hung] { return absl::Now() - hung >= absl::Milliseconds(2); }));
   }
 
   // Of the last run of the runtime.
