@@ -57,6 +57,7 @@ absl::Status Daemon::Build(const ShimOptions& options,
 
   ASSIGN_OR_RETURN(loop_, EventLoop::Create());
   ASSIGN_OR_RETURN(reaper_, Reaper::Create(*loop_));
+  idle_memory_.emplace(*loop_);
   publisher_ = std::make_unique<EventPublisher>(
       *loop_,
       EventPublisher::Options{.address = options.ttrpc_address,
@@ -64,6 +65,8 @@ absl::Status Daemon::Build(const ShimOptions& options,
       [](const absl::Status& trouble) {
         LogWarning("events", {{"error", trouble}});
       });
+  // Every burst, be it of calls or of exits, ends in events.
+  publisher_->SetOnEmpty([this] { idle_memory_->Consider(); });
   events_.emplace(*publisher_);
   detached_.emplace();
   detached_->SetOnEmpty([this] { ConsiderIdleExit(); });

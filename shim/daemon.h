@@ -14,6 +14,7 @@
 #include "process/status_macros.h"
 #include "shim/container.h"
 #include "shim/event_publisher.h"
+#include "shim/idle_memory.h"
 #include "shim/options.h"
 #include "shim/server.h"
 #include "shim/socket.h"
@@ -70,6 +71,7 @@ class Daemon {
 
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<Reaper> reaper_;
+  std::optional<IdleMemory> idle_memory_;
   std::unique_ptr<EventPublisher> publisher_;
   std::optional<TaskEvents> events_;
   std::optional<DetachedStdio> detached_;

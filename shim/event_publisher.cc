@@ -131,6 +131,7 @@ void EventPublisher::SendNext() {
   }
   if (first == nullptr) {
     overflowing_ = false;
+    if (on_empty_ != nullptr) on_empty_();
     if (drained_ != nullptr) FinishDrain(absl::OkStatus());
     return;
   }

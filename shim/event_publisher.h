@@ -16,6 +16,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -58,6 +59,12 @@ class EventPublisher {
   EventPublisher(EventLoop& loop, Options options, OnTrouble on_trouble);
   EventPublisher(const EventPublisher&) = delete;
   EventPublisher& operator=(const EventPublisher&) = delete;
+
+  // Calls `on_empty` whenever the last event that waited is delivered. It may
+  // not destroy the publisher.
+  void SetOnEmpty(absl::AnyInvocable<void()> on_empty) {
+    on_empty_ = std::move(on_empty);
+  }
 
   // Queues `event`, a message of containerd.events, under `topic`:
   // "/tasks/exit". Its envelope has the time of this call, which is when it
@@ -123,6 +130,7 @@ class EventPublisher {
   EventLoop& loop_;
   const Options options_;
   OnTrouble on_trouble_;
+  absl::AnyInvocable<void()> on_empty_;
   // The event being sent, and those behind it: one queue per rank, merged by
   // number, so that making room takes from the front of one.
   std::optional<Event> head_;

@@ -167,8 +167,11 @@ TEST_F(EventPublisherTest, DeliversEverythingOnceAndInOrderAfterAnOutage) {
   loop_->RunOnce(absl::Milliseconds(30));
   EXPECT_EQ(publisher_->pending(), 600u);
   EXPECT_FALSE(publisher_->answering());
+  int emptied = 0;
+  publisher_->SetOnEmpty([&emptied] { ++emptied; });
   StartDaemon();
   ASSERT_TRUE(AwaitDelivery());
+  EXPECT_EQ(emptied, 1);
   EXPECT_EQ(ReceivedIds(), expected);
   EXPECT_EQ(publisher_->dropped(), 0u);
   EXPECT_EQ(troubles_.size(), 1u) << "one report per outage";
