@@ -1,12 +1,10 @@
 #include "cgroups/stats.h"
 
-#include <dirent.h>
-
 #include <algorithm>
-#include <memory>
 #include <utility>
 
 #include "cgroups/parse.h"
+#include "process/fd.h"
 
 namespace wisp {
 
@@ -23,14 +21,9 @@ absl::StatusOr<CgroupStats> ReadCgroupStats(const CgroupHost& host,
 }
 
 std::vector<std::string> HugePageSizes(const std::string& directory) {
-  struct Close {
-    void operator()(DIR* stream) const { closedir(stream); }
-  };
   std::vector<std::string> sizes;
-  const std::unique_ptr<DIR, Close> stream(opendir(directory.c_str()));
-  if (stream == nullptr) return sizes;
-  while (const dirent* entry = readdir(stream.get())) {
-    std::string size = HugePageSize(entry->d_name);
+  for (const std::string& name : ListDirectory(directory)) {
+    std::string size = HugePageSize(name);
     if (!size.empty()) sizes.push_back(std::move(size));
   }
   std::sort(sizes.begin(), sizes.end());

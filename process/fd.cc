@@ -1,5 +1,6 @@
 #include "process/fd.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "fmt/format.h"
 
@@ -68,6 +70,18 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t limit) {
   absl::StatusOr<std::string> data = ReadAll(fd.get(), limit);
   if (!data.ok()) return Prefixed(path, data.status());
   return data;
+}
+
+std::vector<std::string> ListDirectory(const std::string& path) {
+  std::vector<std::string> names;
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(path.c_str()),
+                                                closedir);
+  if (dir == nullptr) return names;
+  while (const dirent* entry = readdir(dir.get())) {
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+  }
+  return names;
 }
 
 absl::Status WriteAll(int fd, std::string_view data) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "process/status_macros.h"
 
@@ -54,6 +55,9 @@ absl::StatusOr<UniqueFd> OpenFd(const std::string& path, int flags,
 // A whole file, at most `limit` bytes (kOutOfRange beyond that).
 absl::StatusOr<std::string> ReadFile(const std::string& path,
                                      size_t limit = size_t{64} << 20);
+// The names in a directory but for `.` and `..`, in no order; none if it cannot
+// be read.
+std::vector<std::string> ListDirectory(const std::string& path);
 // The rest of what `fd` has, up to EOF.
 absl::StatusOr<std::string> ReadAll(int fd, size_t limit = size_t{64} << 20);
 // All of `data`, to an fd that blocks.

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -179,21 +180,51 @@ void CleanUp(const ShimOptions& options, const Transport& transport,
   }
 }
 
+// containerd may remove a bundle, with all that tells the name of its dead
+// shim's socket, before it calls us, and asks for nothing at all after a
+// `start` that was killed. The sockets that other bundles name are for those
+// who clean up after them.
+void RemoveForgottenSockets(const std::string& bundle,
+                            const std::string& directory) {
+  if (bundle.empty()) return;
+  constexpr std::string_view kScheme = "unix://";
+  std::set<std::string> wanted;
+  const std::string state = GoJoin({bundle, "..", ".."});
+  for (const std::string& space : ListDirectory(state)) {
+    const std::string bundles = GoJoin({state, space});
+    for (const std::string& id : ListDirectory(bundles)) {
+      const std::string address =
+          Bundle(GoJoin({bundles, id})).ReadAddress().value_or("");
+      wanted.insert(address.starts_with(kScheme)
+                        ? address.substr(kScheme.size())
+                        : address);
+    }
+  }
+  const int removed = RemoveDeadSockets(directory, wanted);
+  if (removed == 0) return;
+  LogInfo("removed sockets of dead shims", {{"count", removed}});
+}
+
 absl::Status Delete(const ShimOptions& options, const Transport& transport) {
   const absl::Time deadline = absl::Now() + kLimit;
   // It becomes part of paths.
   RETURN_IF_ERROR(Prefixed("container id", ValidateIdentifier(options.id)));
 
   ExitRecord record{absl::Now(), 0, kKilled, true};
+  std::string sockets(kDefaultSocketDirectory);
   const absl::StatusOr<Target> target = FindTarget(options);
   if (!target.ok()) {
     LogWarning("nothing to clean up", {{"error", target.status()}});
   } else {
-    record = FindExitRecord(target->remains.bundle);
+    const Bundle& bundle = target->remains.bundle;
+    record = FindExitRecord(bundle);
+    sockets = bundle.ReadSocketDirectory().value_or(sockets);
     if (!target->succeeded) {
       CleanUp(options, transport, target->remains, deadline);
     }
   }
+  RemoveForgottenSockets(target.ok() ? target->remains.name : options.bundle,
+                         sockets);
 
   containerd::task::v3::DeleteResponse response;
   response.set_pid(record.pid);

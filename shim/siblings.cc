@@ -1,6 +1,5 @@
 #include "shim/siblings.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -9,7 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <memory>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -86,11 +84,7 @@ bool HasLiveShim(const Bundle& bundle) {
 
 std::vector<Remains> FindSiblings(const ShimGroup& group) {
   std::vector<Remains> siblings;
-  const std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(group.bundles.c_str()),
-                                                closedir);
-  if (dir == nullptr) return siblings;
-  while (const dirent* entry = readdir(dir.get())) {
-    const std::string id = entry->d_name;
+  for (const std::string& id : ListDirectory(group.bundles)) {
     if (id == group.own_id || !ValidateIdentifier(id).ok()) continue;
     const std::string path = fmt::format("{}/{}", group.bundles, id);
     Remains remains = {Bundle(path), path, id, group.namespace_name};

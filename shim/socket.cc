@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <vector>
@@ -21,6 +22,13 @@ namespace {
 // More than any net.core.somaxconn: the kernel takes the lesser of the two. The
 // backlog holds the daemon's connection until the server has come up.
 constexpr int kBacklog = 1 << 20;
+
+// On sockets that were made listening before they had their name. What starts
+// with `trusted.` no container can set or see.
+constexpr const char* kMark = "trusted.wisp.socket";
+// What all names that a socket has in its life begin with: a hash but for its
+// last digit, see ClaimSocket() and HideSocket().
+constexpr size_t kCommonName = 63;
 
 std::string DirectoryOf(const std::string& path) {
   const size_t slash = path.rfind('/');
@@ -89,6 +97,23 @@ absl::StatusOr<UniqueFd> ListenAt(const std::string& path) {
 
 bool SameFile(const SocketName& name, const struct stat& info) {
   return name.device == info.st_dev && name.inode == info.st_ino;
+}
+
+// The common beginnings of the names of all sockets of this network namespace.
+std::set<std::string> BoundNames() {
+  std::set<std::string> names;
+  const absl::StatusOr<std::string> table = ReadFile("/proc/net/unix");
+  if (!table.ok()) return names;
+  for (size_t begin = 0, end; begin < table->size(); begin = end + 1) {
+    end = table->find('\n', begin);
+    if (end == std::string::npos) end = table->size();
+    const std::string line = table->substr(begin, end - begin);
+    const size_t slash = line.rfind('/');
+    if (slash != std::string::npos) {
+      names.insert(line.substr(slash + 1, kCommonName));
+    }
+  }
+  return names;
 }
 
 // Puts the socket at `temporary` under `path`. False: a live one is there.
@@ -191,6 +216,7 @@ absl::StatusOr<ClaimedSocket> ClaimSocket(const std::string& path) {
   std::string temporary = path;
   temporary.back() = '~';
   ASSIGN_OR_RETURN(UniqueFd listener, ListenAt(temporary));
+  (void)lsetxattr(temporary.c_str(), kMark, nullptr, 0, 0);
   absl::StatusOr<SocketName> name = IdentifySocket(temporary);
   absl::StatusOr<bool> ours =
       name.ok() ? Publish(temporary, path, &claimed.replaced_dead)
@@ -277,6 +303,31 @@ bool RemoveDeadSocket(const std::string& path) {
   const absl::StatusOr<UniqueFd> lock = LockDirectory(DirectoryOf(path));
   if (!lock.ok() || SomebodyListens(path)) return false;
   return unlink(path.c_str()) == 0;
+}
+
+int RemoveDeadSockets(const std::string& directory,
+                      const std::set<std::string>& wanted) {
+  const absl::StatusOr<UniqueFd> lock =
+      OpenFd(directory, O_RDONLY | O_DIRECTORY);
+  if (!lock.ok() || flock(lock->get(), LOCK_EX | LOCK_NB) != 0) return 0;
+  std::set<std::string> bound;
+  bool looked = false;
+  int removed = 0;
+  for (const std::string& name : ListDirectory(directory)) {
+    const std::string path = fmt::format("{}/{}", directory, name);
+    if (wanted.contains(path) ||
+        lgetxattr(path.c_str(), kMark, nullptr, 0) < 0) {
+      continue;
+    }
+    // To connect wakes a shim, and there may be hundreds.
+    if (!looked) bound = BoundNames();
+    looked = true;
+    if (bound.contains(name.substr(0, kCommonName)) || SomebodyListens(path)) {
+      continue;
+    }
+    if (unlink(path.c_str()) == 0) ++removed;
+  }
+  return removed;
 }
 
 }  // namespace wisp

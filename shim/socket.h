@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include <initializer_list>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -86,6 +87,14 @@ bool IfNobodyListens(const std::string& path,
 // Unlinks the socket at `path` if nobody listens on it; waits for whoever is
 // claiming a name just now. True if it did.
 bool RemoveDeadSocket(const std::string& path);
+
+// Unlinks what shims of ours that were killed have left in `directory`, under
+// whatever name, but not the `wanted` paths. ClaimSocket() marks its sockets by
+// an extended attribute, if the file system and our rights allow it; of others
+// nobody can know that they do not come up just now. Does nothing while
+// somebody is claiming a name. Returns how many there were.
+int RemoveDeadSockets(const std::string& directory,
+                      const std::set<std::string>& wanted);
 
 }  // namespace wisp
 

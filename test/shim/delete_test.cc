@@ -1,10 +1,13 @@
 // `delete` with real processes, mounts and cgroups, and a script for a runtime.
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <string>
@@ -256,6 +259,19 @@ TEST_F(DeleteTest, WorksTheSocketOutWithoutAnAddress) {
   const std::string path =
       SocketPath(directory_ / "s", options_.address, "default", "pod");
   ASSERT_TRUE(ClaimSocket(path).ok());  // dead at once
+  (void)lremovexattr(path.c_str(), "trusted.wisp.socket");
+  Answer(Delete());
+  EXPECT_NE(access(path.c_str(), F_OK), 0);
+}
+
+TEST_F(DeleteTest, RemovesDeadSocketsOfBundlesThatHaveGone) {
+  WISP_ASSERT_OK(bundle_.LinkSocketDirectory(directory_ / "s"));
+  const std::string path =
+      SocketPath(directory_ / "s", "/run/d.sock", "n", "gone");
+  ASSERT_TRUE(ClaimSocket(path).ok());  // dead at once
+  if (lgetxattr(path.c_str(), "trusted.wisp.socket", nullptr, 0) < 0) {
+    GTEST_SKIP() << "no trusted attributes here: " << strerror(errno);
+  }
   Answer(Delete());
   EXPECT_NE(access(path.c_str(), F_OK), 0);
 }

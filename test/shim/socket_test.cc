@@ -1,11 +1,14 @@
 #include "shim/socket.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <set>
@@ -206,6 +209,40 @@ TEST_F(SocketTest, RemovesADeadSocketOnly) {
   const std::string file = directory_ / "s/file";
   ASSERT_TRUE(WriteFileAtomically(file, "x", 0600, false).ok());
   EXPECT_FALSE(RemoveDeadSocket(file));
+}
+
+TEST_F(SocketTest, RemovesWhatKilledShimsOfOursHaveLeft) {
+  const std::string directory = directory_ / "s";
+  const auto path = [&directory](std::string_view key) {
+    return SocketPath(directory, kDaemon, "n", key);
+  };
+  absl::StatusOr<ClaimedSocket> live = ClaimSocket(path("live"));
+  absl::StatusOr<ClaimedSocket> dead = ClaimSocket(path("dead"));
+  absl::StatusOr<ClaimedSocket> hidden = ClaimSocket(path("hidden"));
+  ASSERT_TRUE(live.ok() && dead.ok() && hidden.ok());
+  ASSERT_TRUE(HideSocket(hidden->name).ok());
+  if (lgetxattr(path("live").c_str(), "trusted.wisp.socket", nullptr, 0) < 0) {
+    GTEST_SKIP() << "no trusted attributes here: " << strerror(errno);
+  }
+  EXPECT_EQ(RemoveDeadSockets(directory, {}), 0);
+  // Another's may be one that comes up just now.
+  (void)BindPlainly(path("another's"), /*listening=*/false);
+  dead->listener.Reset();
+  hidden->listener.Reset();
+
+  const absl::StatusOr<UniqueFd> lock =
+      OpenFd(directory, O_RDONLY | O_DIRECTORY);
+  ASSERT_TRUE(lock.ok());
+  ASSERT_EQ(flock(lock->get(), LOCK_EX), 0);
+  EXPECT_EQ(RemoveDeadSockets(directory, {}), 0);
+  ASSERT_EQ(flock(lock->get(), LOCK_UN), 0);
+
+  EXPECT_EQ(RemoveDeadSockets(directory, {path("dead")}), 1);
+  EXPECT_EQ(RemoveDeadSockets(directory, {}), 1);
+  EXPECT_EQ(Names(), (std::set<std::string>{NameOf(path("live")),
+                                            NameOf(path("another's"))}));
+  EXPECT_TRUE(SomebodyListens(path("live")));
+  EXPECT_EQ(RemoveDeadSockets(directory_ / "none", {}), 0);
 }
 
 // Fifty processes want one name, again and again over a socket that is dead.
