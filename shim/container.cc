@@ -214,11 +214,16 @@ void Container::KillNow(int signal, bool all, DoneStatus done) {
   }
   if (signal == SIGKILL) killed_by_us_ = true;
   const bool paused = init_->state() == InitState::kPaused;
+  if (paused && signal == SIGKILL && cgroup_.has_value() && init_->KillNow()) {
+    // A frozen process of v1 dies when it is thawed, whatever the runtime does
+    // with it; and in v2 runc would wait 10 s for what is dying to freeze.
+    (void)cgroup_->Thaw();
+  }
   init_->Kill(signal, all,
               [self = shared_from_this(), paused, signal,
                done = std::move(done)](absl::Status status) mutable {
                 if (paused && signal == SIGKILL && self->cgroup_.has_value()) {
-                  // A frozen process dies when it is thawed.
+                  // Where only the runtime may signal it.
                   (void)self->cgroup_->Thaw();
                 }
                 std::move(done)(status);

@@ -9,6 +9,7 @@
 #include "fmt/format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "process/spawn.h"
 #include "proto/types.pb.h"
 #include "test/support/real_runtime.h"
 
@@ -176,6 +177,30 @@ TEST_F(LifeTest, KillsWhatIsPaused) {
   SKIP_IF_LACKING(paused);
   ASSERT_TRUE(paused.ok()) << paused;
   ASSERT_TRUE(shim().Kill("c1", SIGKILL).ok());
+  EXPECT_EQ(Finish("c1").status, 137u);
+}
+
+// A runtime that does nothing before it is dead, as runc for 10 s where it is
+// frozen and dying.
+TEST_F(LifeTest, KillsWhatIsPausedBeforeTheRuntimeHasAnswered) {
+  Run("c1", {.args = {"sleep", "1000"}});
+  const absl::Status paused = Pause("c1");
+  SKIP_IF_LACKING(paused);
+  ASSERT_TRUE(paused.ok()) << paused;
+  const std::string name = RuntimeName().substr(RuntimeName().rfind('/') + 1);
+  if (name != RuntimeName()) GTEST_SKIP() << "not found by its name";
+  const std::string real = *FindExecutable(name);
+  ASSERT_TRUE(
+      WriteFileAtomically(
+          shim().path_directory() + "/" + name,
+          fmt::format("#!/bin/sh\ncase \" $* \" in *\" kill \"*) while ! grep "
+                      "-qs '^State:.Z' /proc/{0}/status && [ -e /proc/{0} ]; "
+                      "do sleep 0.05; done ;; esac\nexec {1} \"$@\"\n",
+                      PidOf("c1"), real),
+          0755, false)
+          .ok());
+  const absl::Status killed = shim().Kill("c1", SIGKILL);
+  EXPECT_TRUE(killed.ok()) << killed;
   EXPECT_EQ(Finish("c1").status, 137u);
 }
 
