@@ -17,6 +17,7 @@
 namespace wisp {
 namespace {
 
+using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -174,7 +175,8 @@ TEST_F(FuseTest, UnmountsWhatItsServerHasLeft) {
   server->Reset();
   struct stat info;
   EXPECT_EQ(stat(target.c_str(), &info), -1);
-  EXPECT_EQ(errno, ENOTCONN);
+  // The second in kernels that take the loss for a refused greeting (7.2).
+  EXPECT_THAT(errno, AnyOf(ENOTCONN, ECONNREFUSED));
   const absl::Status status = UnmountRecursive(target, context_);
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(MountsAt(target), 0);

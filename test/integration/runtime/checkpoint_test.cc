@@ -173,21 +173,28 @@ TEST_F(CheckpointTest, RestoresWhatEndsByItself) {
   EXPECT_EQ(Finish("c2").status, 42u);
 }
 
+// The parent is a dump of memory alone, which the runtime makes and
+// containerd's API has no word for: CRIU takes no whole checkpoint for a
+// parent, for it has not tracked what changed since.
 TEST_F(CheckpointTest, KnowsParentImages) {
+  if (system("criu check --feature mem_dirty_track >/dev/null 2>&1") != 0) {
+    GTEST_SKIP() << "this kernel does not track memory";
+  }
   Run("c1", Counter());
   ASSERT_TRUE(CountsTo(1));
+  SKIP_IF_LACKING(Checkpoint("c1", "whole"));
+  ASSERT_EQ(system(fmt::format("{} --root {}/runtime/{} checkpoint --pre-dump "
+                               "--image-path {} c1 >&2",
+                               RuntimeName(), shim().directory(),
+                               shim().namespace_name(), Image("first"))
+                       .c_str()),
+            0);
   containerd::runc::v1::CheckpointOptions how;
-  const absl::Status first = Checkpoint("c1", "first", how);
-  SKIP_IF_LACKING(first);
-  ASSERT_TRUE(first.ok()) << first;
   how.set_parent_path("../first");
   how.set_exit(true);
-  const absl::Status second = Checkpoint("c1", "second", how);
-  SKIP_IF_LACKING(second);
-  if (Message(second).find("racking") != std::string_view::npos) {
-    GTEST_SKIP() << "this kernel does not track memory: " << second;
-  }
-  ASSERT_TRUE(second.ok()) << second;
+  const absl::Status status = Checkpoint("c1", "second", how);
+  SKIP_IF_LACKING(status);
+  ASSERT_TRUE(status.ok()) << status;
   EXPECT_EQ(Finish("c1").status, 137u);
   struct stat info;
   EXPECT_EQ(stat((Image("second") + "/parent/inventory.img").c_str(), &info),
