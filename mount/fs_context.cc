@@ -89,6 +89,12 @@ absl::Status SetOption(int context, const std::string& option) {
 }
 
 absl::Status SetLayers(int context, const std::vector<std::string>& layers) {
+  // Before 6.5 overlay takes any word, even this one without its value, until a
+  // page is full of them, and reads them in the end.
+  if (fsconfig(context, FSCONFIG_SET_FLAG, "lowerdir+", nullptr, 0) == 0) {
+    return absl::UnimplementedError("overlay does not know lowerdir+");
+  }
+  (void)Log(context);
   bool first = true;
   for (const std::string& layer : layers) {
     if (fsconfig(context, FSCONFIG_SET_STRING, "lowerdir+", layer.c_str(), 0) !=

@@ -7,7 +7,9 @@
 #include <linux/loop.h>
 #include <sys/ioctl.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "fmt/format.h"
 #include "mount/overlay.h"
@@ -294,6 +296,14 @@ uid_t OwnerOf(const std::string& path) {
 
 class IdMappedTest : public MountTest {
  protected:
+  void SetUp() override {
+    MountTest::SetUp();
+    if (IsSkipped()) return;
+    if (syscall(SYS_mount_setattr, -1, "", 0, nullptr, 0) != 0 &&
+        errno == ENOSYS) {
+      GTEST_SKIP() << "no mount_setattr before Linux 5.12";
+    }
+  }
   static constexpr const char* kUids = "uidmap=0:100000:65536";
   static constexpr const char* kGids = "gidmap=0:200000:65536";
 };
