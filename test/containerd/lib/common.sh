@@ -53,8 +53,12 @@ ns_run() {
   mkdir -p "$rundir"/{lib,lib2,tmp,shim,shimlib,out}
   (
     cg_join "$id"
-    exec setpriv --pdeathsig KILL unshare --mount --pid --net --uts --ipc --cgroup \
-      --fork --kill-child=KILL --propagation private \
+    # shellcheck disable=SC2016
+    exec setpriv --pdeathsig KILL unshare --cgroup /bin/bash -c '
+        [ ! -d "$1" ] || echo 0 >"$1/cgroup.procs"
+        shift
+        exec unshare "$@"' ns_run "/sys/fs/cgroup/$id/outer" \
+      --mount --pid --net --uts --ipc --fork --kill-child=KILL --propagation private \
       /bin/bash "$ITEST_LIB/inside" "$root" "$rundir" "$@"
   ) &
   ns_pid=$!
@@ -95,6 +99,11 @@ cg_join() {
   local t d o f
   while read -r t d o; do
     mkdir -p "$d/$1"
+    if [ "$d" = /sys/fs/cgroup ]; then
+      # Cgroup v2 alone: what waits for the tests is in a leaf, or they get no controllers.
+      mkdir "$d/$1/outer"
+      for f in $(cat "$d/cgroup.controllers"); do echo "+$f" >"$d/cgroup.subtree_control" || true; done
+    fi
     [ ! -e "$d/$1/cpu.shares" ] || echo 262144 >"$d/$1/cpu.shares"
     [ ! -e "$d/$1/cpu.weight" ] || echo 10000 >"$d/$1/cpu.weight"
     if [ "$t" = cgroup ]; then
