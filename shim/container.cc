@@ -213,18 +213,22 @@ void Container::KillNow(int signal, bool all, DoneStatus done) {
     return;
   }
   if (signal == SIGKILL) killed_by_us_ = true;
-  const bool paused = init_->state() == InitState::kPaused;
-  if (paused && signal == SIGKILL && cgroup_.has_value() && init_->KillNow()) {
+  const bool thaw = signal == SIGKILL && cgroup_.has_value() &&
+                    init_->state() == InitState::kPaused;
+  const bool delivered = thaw && init_->KillNow();
+  if (delivered) {
     // A frozen process of v1 dies when it is thawed, whatever the runtime does
     // with it; and in v2 runc would wait 10 s for what is dying to freeze.
     (void)cgroup_->Thaw();
   }
   init_->Kill(signal, all,
-              [self = shared_from_this(), paused, signal,
+              [self = shared_from_this(), thaw, delivered,
                done = std::move(done)](absl::Status status) mutable {
-                if (paused && signal == SIGKILL && self->cgroup_.has_value()) {
-                  // Where only the runtime may signal it.
-                  (void)self->cgroup_->Thaw();
+                // Where only the runtime may signal it.
+                if (thaw && !delivered) (void)self->cgroup_->Thaw();
+                // It may have died before anybody was asked to kill it.
+                if (delivered && absl::IsNotFound(status)) {
+                  status = absl::OkStatus();
                 }
                 std::move(done)(status);
               });
