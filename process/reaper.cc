@@ -138,8 +138,10 @@ absl::StatusOr<Reaper::Child> Reaper::Adopt(pid_t pid, OnExit on_exit) {
 
 void Reaper::Reap(uint64_t id) {
   const auto known = known_.find(id);
-  siginfo_t info;
-  if (!IsZombie(P_PIDFD, static_cast<id_t>(known->second.pidfd.fd()), &info)) {
+  siginfo_t info = {};
+  if (waitid(P_PIDFD, static_cast<id_t>(known->second.pidfd.fd()), &info,
+             WEXITED | WNOHANG) != 0 ||
+      info.si_pid == 0) {
     return;
   }
   // Out of the tables first: the owner may let go of its handle in the
@@ -149,8 +151,6 @@ void Reaper::Reap(uint64_t id) {
   id_of_pid_.erase(dying.pidfd.pid());
   dying.watch.Reset();
   std::move(dying.on_exit)(ToExitStatus(info));
-  waitid(P_PIDFD, static_cast<id_t>(dying.pidfd.fd()), &info,
-         WEXITED | WNOHANG);
 }
 
 void Reaper::Forget(uint64_t id) {

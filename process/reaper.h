@@ -39,8 +39,8 @@ struct ExitStatus {
 // could have an owner (Spawn) or that no plain wait can see (id-mapped mounts).
 class Reaper {
  public:
-  // Runs once, on the loop, while the pid is still a zombie and so cannot have
-  // been reused.
+  // Runs once, on the loop. The child has been reaped: whoever hears of its end
+  // finds its pid free, or another's (as from Go's shim).
   using OnExit = absl::AnyInvocable<void(ExitStatus) &&>;
 
   // A child with an owner. Destroying it gives the child up: it is killed by
