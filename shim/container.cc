@@ -221,16 +221,21 @@ void Container::KillNow(int signal, bool all, DoneStatus done) {
     // with it; and in v2 runc would wait 10 s for what is dying to freeze.
     (void)cgroup_->Thaw();
   }
+  const auto answer = std::make_shared<DoneStatus>(std::move(done));
+  if (signal == SIGKILL) {
+    std::erase_if(kills_, [](const auto& kill) { return kill.expired(); });
+    kills_.push_back(answer);
+  }
   init_->Kill(signal, all,
               [self = shared_from_this(), thaw, delivered,
-               done = std::move(done)](absl::Status status) mutable {
+               answer](absl::Status status) mutable {
                 // Where only the runtime may signal it.
                 if (thaw && !delivered) (void)self->cgroup_->Thaw();
                 // It may have died before anybody was asked to kill it.
                 if (delivered && absl::IsNotFound(status)) {
                   status = absl::OkStatus();
                 }
-                std::move(done)(status);
+                if (*answer != nullptr) std::exchange(*answer, nullptr)(status);
               });
 }
 

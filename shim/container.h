@@ -153,6 +153,7 @@ class Container final : public std::enable_shared_from_this<Container> {
   bool MayTellInitExit() const;
   void Reconsider();
   void TellInitExit();
+  void AnswerKills();
   void KillNow(int signal, bool all, DoneStatus done);
   void ListProcesses(Done<std::vector<pid_t>> done);
   void OnExecDeath(const std::string& exec_id);
@@ -176,6 +177,8 @@ class Container final : public std::enable_shared_from_this<Container> {
 
   bool created_ = false;
   bool killed_by_us_ = false;  // a SIGKILL was asked for
+  // Of those SIGKILLs that the runtime has not answered.
+  std::vector<std::weak_ptr<DoneStatus>> kills_;
   bool exit_begun_ = false;
   bool exit_recorded_ = false;
   bool leftovers_killed_ = false;

@@ -118,6 +118,7 @@ void Container::TellInitExit() {
                       init_->status() == TaskStatus::kPausing;
   CheckOom(status);
   oom_.reset();
+  AnswerKills();
   init_->MarkStopped();
   context_.events.Exited(config_.id, config_.id, init_->pid(), status);
   init_->waiters().Release(status);
@@ -128,6 +129,17 @@ void Container::TellInitExit() {
       LogWarning("cannot resume a container that ended while paused",
                  {{"id", self->config_.id}, {"error", resumed}});
     });
+  }
+}
+
+void Container::AnswerKills() {
+  // They have come about, though the runtime may still be at it; and who hears
+  // of the exit may delete the task and shut us down, which would cut them off
+  // (containerd's CRI does when it stops a sandbox).
+  for (const std::weak_ptr<DoneStatus>& kill : std::exchange(kills_, {})) {
+    const std::shared_ptr<DoneStatus> answer = kill.lock();
+    if (answer == nullptr || *answer == nullptr) continue;
+    std::exchange(*answer, nullptr)(absl::OkStatus());
   }
 }
 

@@ -708,6 +708,22 @@ TEST_F(TaskTest, SignalsAnInitThatHasJustBegunWhenItIsReady) {
   GTEST_SKIP() << "the machine is too busy";
 }
 
+// Who hears of the exit may shut the shim down, and with it the connection.
+TEST_F(TaskTest, AnswersAKillWithTheExitThatItBrings) {
+  Run("c1", {"sleep", "1000"});
+  shim().CloseGate("kill.c1.before");
+  api::KillRequest kill;
+  kill.set_id("c1");
+  kill.set_signal(SIGKILL);
+  kill.set_all(true);
+  const auto killed = shim().StartCall("Kill", kill);
+  EXPECT_TRUE(shim().AwaitEvent("exit c1 137"));
+  shim().Await(*killed);
+  EXPECT_TRUE(killed->result.ok()) << killed->result.status();
+  shim().OpenGate("kill.c1.before");
+  EXPECT_TRUE(shim().Delete("c1").ok());
+}
+
 TEST_F(TaskTest, RunsADeleteOnceHoweverManyAsk) {
   Run("c1", {"true"});
   ASSERT_TRUE(shim().Wait("c1").ok());
