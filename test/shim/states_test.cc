@@ -96,7 +96,7 @@ std::string WaitFor(TestShim& shim, const std::string& id,
   request.set_id(id);
   request.set_exec_id(exec);
   const absl::StatusOr<api::WaitResponse> response =
-      shim.Call<api::WaitResponse>("Wait", request, absl::Milliseconds(50));
+      shim.Call<api::WaitResponse>("Wait", request, absl::Milliseconds(300));
   if (absl::IsDeadlineExceeded(response.status())) return "waits";
   if (!response.ok()) return Text(response.status());
   return fmt::format("ok {}", response->exit_status());
