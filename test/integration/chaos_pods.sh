@@ -82,9 +82,9 @@ begin_container() {
   local fifo go
   for fifo in "$STATE"/fifo/*/"$1-stdout"; do
     [ -p "$fifo" ] || continue
-    cat "$fifo" >"/run/chaos/out/$1" &
+    # Nobody stops it before it has the fifo, which may be gone when it goes on.
+    (exec <"$fifo" && : >"/run/chaos/readers/$BASHPID" && exec cat >"/run/chaos/out/$1") &
     reader[$1]=$!
-    : >"/run/chaos/readers/$!"
   done
   exec {go}<>"/run/chaos/c/$1/go"
   echo go >&"$go"
