@@ -18,6 +18,10 @@ fail() {
 # ctr ARGUMENT...: against our daemon, and never for ever.
 ctr() { timeout -k 5 $((${CTR_TIMEOUT:-60} * ${WISP_TIME_SCALE:-1})) ctr --address "$ADDRESS" --namespace "$NAMESPACE" "$@"; }
 
+# A shell's last command in an exec whose output counts. When an exec is over ctr gives
+# up an output that it has not come to open, whatever the shim: on a busy machine some.
+LINGER="sleep 0.3"
+
 # wait_until SECONDS COMMAND...: until COMMAND succeeds. On a slow machine a second is
 # WISP_TIME_SCALE of them.
 wait_until() {

@@ -23,7 +23,7 @@ case_restart() {
   else
     delete_stopped c2 8
   fi
-  expect_exit 0 ctr task exec --exec-id e1 c1 echo alive
+  expect_exit 0 ctr task exec --exec-id e1 c1 sh -c "echo alive; $LINGER"
   expect alive "$output" "exec after the restart"
   expect_exit 0 ctr task exec --exec-id e2 c1 touch /tmp/end
   delete_stopped c1 7

@@ -35,7 +35,7 @@ case_two_in_one_pod() {
   expect_exit 0 ctr task exec --exec-id e1 worker touch /tmp/end
   delete_stopped worker 9
   # The shim stays for the other.
-  expect_exit 0 ctr task exec --exec-id e1 sandbox echo alive
+  expect_exit 0 ctr task exec --exec-id e1 sandbox sh -c "echo alive; $LINGER"
   expect alive "$output" "exec in the sandbox"
   expect 2 "$(shim_pids | wc -l)" "number of shims after the worker"
   remove_container sandbox

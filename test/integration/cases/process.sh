@@ -51,7 +51,7 @@ case_reader_goes_away() {
 
 case_exec() {
   start_container c1
-  expect_exit 0 ctr task exec --exec-id e1 c1 echo again
+  expect_exit 0 ctr task exec --exec-id e1 c1 sh -c "echo again; $LINGER"
   expect again "$output" "output of exec"
   expect_exit 42 ctr task exec --exec-id e2 c1 sh -c 'exit 42'
   expect_exit 143 ctr task exec --exec-id e3 c1 sh -c 'kill -TERM $$'
