@@ -233,7 +233,8 @@ void InitProcess::Delete(const Environment& extra_env, EventLoop::Task on_begin,
   });
 }
 
-void InitProcess::Kill(int signal, bool all, DoneStatus done) {
+void InitProcess::Kill(int signal, bool all, EventLoop::Task on_delivered,
+                       DoneStatus done) {
   if (absl::Status allowed = Check(state_, Operation::kKill); !allowed.ok()) {
     std::move(done)(allowed);
     return;
@@ -245,7 +246,7 @@ void InitProcess::Kill(int signal, bool all, DoneStatus done) {
   }
   const Pidfd* pidfd = child_.pidfd();
   if (all || pidfd == nullptr || pausing_ || state_ == InitState::kPaused) {
-    KillThroughRuntime(signal, all, std::move(done));
+    KillThroughRuntime(signal, all, std::move(on_delivered), std::move(done));
     return;
   }
   const absl::Status status = pidfd->Signal(signal);
@@ -254,17 +255,20 @@ void InitProcess::Kill(int signal, bool all, DoneStatus done) {
   } else if (status.code() == absl::StatusCode::kPermissionDenied) {
     // AppArmor lets some containers be signalled by the runtime only
     // (containerd issue 10123).
-    KillThroughRuntime(signal, all, std::move(done));
+    KillThroughRuntime(signal, all, std::move(on_delivered), std::move(done));
   } else {
     std::move(done)(Unclassified("unknown error after kill", status));
   }
 }
 
-void InitProcess::KillThroughRuntime(int signal, bool all, DoneStatus done) {
+void InitProcess::KillThroughRuntime(int signal, bool all,
+                                     EventLoop::Task on_delivered,
+                                     DoneStatus done) {
   // What cannot be caught needs nobody's help to arrive, and must arrive also
   // where the runtime hangs. A frozen process takes it when it is thawed. The
   // runtime may then find init dead already, which is what was wanted.
   const bool delivered = signal == SIGKILL && !dead() && KillNow();
+  if (delivered) std::move(on_delivered)();
   driver_.Kill(
       signal, all,
       [delivered, done = std::move(done)](absl::Status status) mutable {

@@ -93,8 +93,11 @@ class InitProcess final {
 
   // Signals it: through the kernel if that suffices, through the runtime if all
   // processes are meant, the container is paused, or an LSM refuses us.
-  // kNotFound: it is dead.
-  void Kill(int signal, bool all, DoneStatus done);
+  // A SIGKILL that the runtime is asked for goes to init first; `on_delivered`
+  // is called, within this method, when that has arrived. kNotFound: it is
+  // dead.
+  void Kill(int signal, bool all, EventLoop::Task on_delivered,
+            DoneStatus done);
   // SIGKILL to init alone, whatever its state. True if it was delivered.
   bool KillNow();
 
@@ -106,7 +109,8 @@ class InitProcess final {
   void OnLaunched(absl::StatusOr<Reaper::Child> child, InitState next,
                   DoneStatus done);
   absl::Status CheckStart() const;
-  void KillThroughRuntime(int signal, bool all, DoneStatus done);
+  void KillThroughRuntime(int signal, bool all, EventLoop::Task on_delivered,
+                          DoneStatus done);
   std::string pid_file() const;
   Reaper::OnExit DeathCallback();
 

@@ -193,52 +193,6 @@ void Container::Resume(const Environment& extra_env, DoneStatus done) {
   });
 }
 
-void Container::Kill(int signal, bool all, DoneStatus done) {
-  if (signal == SIGKILL || all) {  // all: the runtime does it, in its time
-    KillNow(signal, all, std::move(done));
-    return;
-  }
-  settling_.Run(kSignalLimit, [self = shared_from_this(), signal,
-                               done = std::move(done)]() mutable {
-    self->KillNow(signal, /*all=*/false, std::move(done));
-  });
-}
-
-void Container::KillNow(int signal, bool all, DoneStatus done) {
-  // Whatever shares a private pid namespace went with init.
-  const bool leftovers_possible = all && !private_pid_namespace_;
-  if (init_->dead() && !leftovers_possible &&
-      init_->state() != InitState::kDeleted) {
-    std::move(done)(absl::NotFoundError("process already finished"));
-    return;
-  }
-  if (signal == SIGKILL) killed_by_us_ = true;
-  const bool thaw = signal == SIGKILL && cgroup_.has_value() &&
-                    init_->state() == InitState::kPaused;
-  const bool delivered = thaw && init_->KillNow();
-  if (delivered) {
-    // A frozen process of v1 dies when it is thawed, whatever the runtime does
-    // with it; and in v2 runc would wait 10 s for what is dying to freeze.
-    (void)cgroup_->Thaw();
-  }
-  const auto answer = std::make_shared<DoneStatus>(std::move(done));
-  if (signal == SIGKILL) {
-    std::erase_if(kills_, [](const auto& kill) { return kill.expired(); });
-    kills_.push_back(answer);
-  }
-  init_->Kill(signal, all,
-              [self = shared_from_this(), thaw, delivered,
-               answer](absl::Status status) mutable {
-                // Where only the runtime may signal it.
-                if (thaw && !delivered) (void)self->cgroup_->Thaw();
-                // It may have died before anybody was asked to kill it.
-                if (delivered && absl::IsNotFound(status)) {
-                  status = absl::OkStatus();
-                }
-                if (*answer != nullptr) std::exchange(*answer, nullptr)(status);
-              });
-}
-
 absl::Status Container::AddExec(const std::string& exec_id, std::string process,
                                 StdioRequest stdio_request) {
   if (execs_.contains(exec_id)) {

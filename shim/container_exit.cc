@@ -132,17 +132,6 @@ void Container::TellInitExit() {
   }
 }
 
-void Container::AnswerKills() {
-  // They have come about, though the runtime may still be at it; and who hears
-  // of the exit may delete the task and shut us down, which would cut them off
-  // (containerd's CRI does when it stops a sandbox).
-  for (const std::weak_ptr<DoneStatus>& kill : std::exchange(kills_, {})) {
-    const std::shared_ptr<DoneStatus> answer = kill.lock();
-    if (answer == nullptr || *answer == nullptr) continue;
-    std::exchange(*answer, nullptr)(absl::OkStatus());
-  }
-}
-
 void Container::OnExecDeath(const std::string& exec_id) {
   const std::shared_ptr<ExecProcess> exec = FindExec(exec_id);
   // One that is still being started is told of by OnExecStarted().
