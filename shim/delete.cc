@@ -6,10 +6,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/time/clock.h"
 #include "fmt/format.h"
@@ -33,7 +34,6 @@ namespace {
 constexpr absl::Duration kLimit = absl::Seconds(4);
 // What the runtime must leave of that to those who come after it.
 constexpr absl::Duration kReserve = absl::Milliseconds(700);
-constexpr uint32_t kKilled = 128 + SIGKILL;
 
 struct Target {
   Remains remains;
@@ -180,6 +180,21 @@ void CleanUp(const ShimOptions& options, const Transport& transport,
   }
 }
 
+// What the bundles beside `bundle` tell of their shims, in all namespaces.
+std::vector<std::string> AddressesBeside(const std::string& bundle) {
+  std::vector<std::string> addresses;
+  const std::string state = GoJoin({bundle, "..", ".."});
+  for (const std::string& space : ListDirectory(state)) {
+    const std::string bundles = GoJoin({state, space});
+    for (const std::string& id : ListDirectory(bundles)) {
+      absl::StatusOr<std::string> address =
+          Bundle(GoJoin({bundles, id})).ReadAddress();
+      if (address.ok()) addresses.push_back(*std::move(address));
+    }
+  }
+  return addresses;
+}
+
 // containerd may remove a bundle, with all that tells the name of its dead
 // shim's socket, before it calls us, and asks for nothing at all after a
 // `start` that was killed. The sockets that other bundles name are for those
@@ -187,20 +202,16 @@ void CleanUp(const ShimOptions& options, const Transport& transport,
 void RemoveForgottenSockets(const std::string& bundle,
                             const std::string& directory) {
   if (bundle.empty()) return;
-  constexpr std::string_view kScheme = "unix://";
-  std::set<std::string> wanted;
-  const std::string state = GoJoin({bundle, "..", ".."});
-  for (const std::string& space : ListDirectory(state)) {
-    const std::string bundles = GoJoin({state, space});
-    for (const std::string& id : ListDirectory(bundles)) {
-      const std::string address =
-          Bundle(GoJoin({bundles, id})).ReadAddress().value_or("");
-      wanted.insert(address.starts_with(kScheme)
-                        ? address.substr(kScheme.size())
-                        : address);
-    }
-  }
-  const int removed = RemoveDeadSockets(directory, wanted);
+  std::optional<std::vector<std::string>> addresses;
+  const int removed =
+      RemoveDeadSockets(directory, [&](const std::string& path) {
+        if (!addresses.has_value()) addresses = AddressesBeside(bundle);
+        // Whichever of our programs wrote it: their forms differ.
+        return std::any_of(addresses->begin(), addresses->end(),
+                           [&path](const std::string& address) {
+                             return address.find(path) != std::string::npos;
+                           });
+      });
   if (removed == 0) return;
   LogInfo("removed sockets of dead shims", {{"count", removed}});
 }
@@ -210,7 +221,7 @@ absl::Status Delete(const ShimOptions& options, const Transport& transport) {
   // It becomes part of paths.
   RETURN_IF_ERROR(Prefixed("container id", ValidateIdentifier(options.id)));
 
-  ExitRecord record{absl::Now(), 0, kKilled, true};
+  ExitRecord record = GuessedExit();
   std::string sockets(kDefaultSocketDirectory);
   const absl::StatusOr<Target> target = FindTarget(options);
   if (!target.ok()) {

@@ -20,7 +20,6 @@ namespace wisp {
 namespace {
 
 constexpr absl::Duration kRemovePause = absl::Milliseconds(20);
-constexpr uint32_t kKilled = 128 + SIGKILL;
 
 void DeleteFromRuntime(const Bundle& bundle, const std::string& binary,
                        const std::string& root, const std::string& id,
@@ -68,16 +67,19 @@ void KillLeftovers(const CgroupHost& host, const std::string& path) {
 
 }  // namespace
 
+ExitRecord GuessedExit() {
+  return {.at = absl::FromUnixNanos(absl::GetCurrentTimeNanos()),
+          .status = 128 + SIGKILL,
+          .guessed = true};
+}
+
 ExitRecord FindExitRecord(const Bundle& bundle) {
   const absl::StatusOr<ExitRecord> known = bundle.ReadExitRecord();
   if (known.ok()) return *known;
   if (!absl::IsNotFound(known.status())) {
     LogWarning("exit record does not count", {{"error", known.status()}});
   }
-  ExitRecord guess;
-  guess.at = absl::FromUnixNanos(absl::GetCurrentTimeNanos());
-  guess.status = kKilled;
-  guess.guessed = true;
+  ExitRecord guess = GuessedExit();
   const absl::StatusOr<pid_t> pid = bundle.ReadInitPid();
   if (pid.ok()) guess.pid = static_cast<uint32_t>(*pid);
   // Not synced: if the power fails the container has ended anyway.

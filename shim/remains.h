@@ -20,8 +20,11 @@ struct Remains {
   std::string namespace_name;
 };
 
-// How init ended: what is on record, or a guess (killed, just now) that goes on
-// record so that whoever asks again hears the same.
+// Killed, just now, by an unknown pid: what to say of an end that nobody saw.
+ExitRecord GuessedExit();
+
+// How init ended: what is on record, or a guess that goes on record so that
+// whoever asks again hears the same.
 ExitRecord FindExitRecord(const Bundle& bundle);
 
 // The runtime's part of it.

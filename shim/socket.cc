@@ -12,6 +12,8 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <optional>
+#include <set>
 #include <vector>
 
 #include "fmt/format.h"
@@ -306,26 +308,21 @@ bool RemoveDeadSocket(const std::string& path) {
 }
 
 int RemoveDeadSockets(const std::string& directory,
-                      const std::set<std::string>& wanted) {
+                      absl::FunctionRef<bool(const std::string& path)> spared) {
   const absl::StatusOr<UniqueFd> lock =
       OpenFd(directory, O_RDONLY | O_DIRECTORY);
   if (!lock.ok() || flock(lock->get(), LOCK_EX | LOCK_NB) != 0) return 0;
-  std::set<std::string> bound;
-  bool looked = false;
+  std::optional<std::set<std::string>> bound;
   int removed = 0;
   for (const std::string& name : ListDirectory(directory)) {
     const std::string path = fmt::format("{}/{}", directory, name);
-    if (wanted.contains(path) ||
-        lgetxattr(path.c_str(), kMark, nullptr, 0) < 0) {
-      continue;
-    }
+    if (lgetxattr(path.c_str(), kMark, nullptr, 0) < 0) continue;
     // To connect wakes a shim, and there may be hundreds.
-    if (!looked) bound = BoundNames();
-    looked = true;
-    if (bound.contains(name.substr(0, kCommonName)) || SomebodyListens(path)) {
+    if (!bound.has_value()) bound = BoundNames();
+    if (bound->contains(name.substr(0, kCommonName)) || SomebodyListens(path)) {
       continue;
     }
-    if (unlink(path.c_str()) == 0) ++removed;
+    if (!spared(path) && unlink(path.c_str()) == 0) ++removed;
   }
   return removed;
 }

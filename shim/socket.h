@@ -11,11 +11,11 @@
 #include <sys/types.h>
 
 #include <initializer_list>
-#include <set>
 #include <string>
 #include <string_view>
 
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "process/fd.h"
 #include "process/status_macros.h"
 
@@ -89,12 +89,13 @@ bool IfNobodyListens(const std::string& path,
 bool RemoveDeadSocket(const std::string& path);
 
 // Unlinks what shims of ours that were killed have left in `directory`, under
-// whatever name, but not the `wanted` paths. ClaimSocket() marks its sockets by
-// an extended attribute, if the file system and our rights allow it; of others
-// nobody can know that they do not come up just now. Does nothing while
-// somebody is claiming a name. Returns how many there were.
+// whatever name, but not the paths for which `spared` is true; it is asked for
+// dead ones only. ClaimSocket() marks its sockets by an extended attribute, if
+// the file system and our rights allow it; of others nobody can know that they
+// do not come up just now. Does nothing while somebody is claiming a name.
+// Returns how many it has removed.
 int RemoveDeadSockets(const std::string& directory,
-                      const std::set<std::string>& wanted);
+                      absl::FunctionRef<bool(const std::string& path)> spared);
 
 }  // namespace wisp
 
