@@ -379,10 +379,13 @@ void ConsoleCopy::StopKeeping() {
   if (closer_.waiting()) Cut();
 }
 
+uint64_t ConsoleCopy::held() const {
+  return pending_output_.size() + (spill_ != nullptr ? spill_->size() : 0);
+}
+
 void ConsoleCopy::Cut() {
   if (ended()) return;
-  AddLost(pending_output_.size() + closer_.Abandon());
-  if (spill_ != nullptr) AddLost(spill_->size());
+  AddLost(held() + closer_.Abandon());
   spill_.reset();
   std::string().swap(pending_output_);
   output_watch_.Reset();

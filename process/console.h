@@ -74,6 +74,7 @@ class ConsoleCopy final : public StreamCopy {
   bool stalled() const override {
     return output_watch_.active() || spill_ != nullptr || closer_.waiting();
   }
+  uint64_t held() const override;
   void StopKeeping() override;
   void Cut() override;
 

@@ -215,6 +215,10 @@ void FileCopy::MakeRoom() {
   }
 }
 
+uint64_t FileCopy::held() const {
+  return rest_.size() + (source_->valid() ? UnreadBytes(source_->get()) : 0);
+}
+
 void FileCopy::Cut() {
   if (ended()) return;
   retry_.Reset();
@@ -222,7 +226,7 @@ void FileCopy::Cut() {
   watch_.Reset();
   // A thread that is at it uses the fd until it is through: OnPortion().
   if (!working_) {
-    AddLost(rest_.size() + UnreadBytes(source_->get()));
+    AddLost(held());
     source_->Reset();
   }
   rest_.clear();

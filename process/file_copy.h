@@ -64,6 +64,7 @@ class FileCopy final : public StreamCopy {
 
   // Only for the disk: what fails is not waited for.
   bool stalled() const override { return working_; }
+  uint64_t held() const override;
   void StopKeeping() override {}
   void Cut() override;
 

@@ -469,7 +469,11 @@ StdioCounters Stdio::counters() const {
   StdioCounters counters = {.lost = logger_lost_};
   for (const auto& output : outputs_) {
     counters.output += output->moved();
+    counters.held += output->held();
     counters.lost += output->lost();
+  }
+  for (const UniqueFd* const pipe : {&stdout_pipe_, &stderr_pipe_}) {
+    if (pipe->valid()) counters.held += UnreadBytes(pipe->get());
   }
   for (const auto& discard : discards_) counters.lost += discard->bytes();
   if (input_ != nullptr) counters.input = input_->moved();

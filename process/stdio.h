@@ -44,6 +44,7 @@ struct StdioOptions {
 struct StdioCounters {
   uint64_t input = 0;   // bytes given to the process
   uint64_t output = 0;  // bytes taken from it and given on
+  uint64_t held = 0;    // bytes that wait for whoever takes them
   uint64_t lost = 0;    // bytes that nobody was there to take
 };
 

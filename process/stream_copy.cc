@@ -220,10 +220,14 @@ void PipeCopy::StopKeeping() {
   if (closer_.waiting()) Cut();  // it waits because nobody reads
 }
 
+uint64_t PipeCopy::held() const {
+  return (source_.valid() ? UnreadBytes(source_.get()) : 0) +
+         (spill_ != nullptr ? spill_->size() : 0);
+}
+
 void PipeCopy::Cut() {
   if (ended()) return;
-  if (source_.valid()) AddLost(UnreadBytes(source_.get()));
-  if (spill_ != nullptr) AddLost(spill_->size());
+  AddLost(held());
   spill_.reset();
   AddLost(closer_.Abandon());
   // What lies in the fifo is lost, too, if its readers are gone.

@@ -54,6 +54,8 @@ class StreamCopy {
 
   // True while bytes wait for whoever reads.
   virtual bool stalled() const = 0;
+  // Bytes that the process has written and that have not been given on.
+  virtual uint64_t held() const = 0;
   // From now on the death of the last reader ends the copy.
   virtual void StopKeeping() = 0;
   // Ends it here. What has not been delivered is counted as lost.
@@ -116,6 +118,7 @@ class PipeCopy final : public StreamCopy {
   bool stalled() const override {
     return sink_watch_.active() || spill_ != nullptr || closer_.waiting();
   }
+  uint64_t held() const override;
   void StopKeeping() override;
   void Cut() override;
 

@@ -89,7 +89,11 @@ absl::StatusOr<std::string> Inspect(const std::string& target,
   absl::StatusOr<std::string> dump = transport.call(
       *std::move(fd), kDumpService, kDumpMethod, absl::Now() + kLimit);
   if (!dump.ok()) {
-    return Prefixed(fmt::format("{} (pid {})", path, peer.pid), dump.status());
+    // Whoever was given a socket or a pid may have the wrong one of the
+    // programs.
+    return Prefixed(fmt::format("{} (pid {}), asked over {}", path, peer.pid,
+                                transport.protocol),
+                    dump.status());
   }
   return dump;
 }

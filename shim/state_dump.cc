@@ -71,6 +71,7 @@ void SetStdio(const Stdio* stdio, Json* json) {
   bytes.Set("terminal", stdio->terminal());
   bytes.Set("bytes_in", counters.input);
   bytes.Set("bytes_out", counters.output);
+  bytes.Set("bytes_held", counters.held);
   bytes.Set("bytes_lost", counters.lost);
   bytes.Set("draining", stdio->draining());
   json->Set("stdio", std::move(bytes));

@@ -63,8 +63,13 @@ TEST_P(SpillTest, TakesAllOfAProcessWhoseReaderIsAway) {
   AwaitExit();                          // 14 MB: it has not blocked
   EXPECT_EQ(rmdir(spool_.c_str()), 0);  // so nothing in it has a name
   ASSERT_EQ(mkdir(spool_.c_str(), 0700), 0);
+  const std::string expected = Lines(300'000) + Lines(300'000);
+  ASSERT_TRUE(ComesToRest());
+  EXPECT_GT(stdio_->counters().held, options_.spill.memory);
+  EXPECT_EQ(stdio_->counters().held + stdio_->counters().output,
+            expected.size());
   out = OpenReader(out_);
-  EXPECT_TRUE(ReadToEnd(out) == Lines(300'000) + Lines(300'000));
+  EXPECT_TRUE(ReadToEnd(out) == expected);
   EXPECT_TRUE(RunUntil(*loop_, [this] { return stdio_->finished(); }));
   EXPECT_EQ(stdio_->counters().lost, 0U);
   out.Reset();
