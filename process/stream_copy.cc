@@ -17,6 +17,7 @@ namespace {
 
 constexpr uint64_t kLargestPipe = uint64_t{1} << 30;
 constexpr absl::Duration kComplaintPause = absl::Minutes(1);
+constexpr absl::Duration kReaderPause = absl::Milliseconds(2);
 
 short Poll(int fd, short events) {
   pollfd poll_fd = {.fd = fd, .events = events, .revents = 0};
@@ -69,6 +70,7 @@ void OutputCloser::Close(Output output,
                          absl::AnyInvocable<void() &&> on_closed) {
   output_ = std::move(output);
   on_closed_ = std::move(on_closed);
+  reader_limit_ = absl::Now() + kReaderLimit;
   Look();
 }
 
@@ -76,11 +78,16 @@ void OutputCloser::Look() {
   // Without our own reader the kernel tells whether there is another. What the
   // fifo holds stays as long as the write end does.
   output_.keeper.Reset();
-  if (output_.is_fifo && NobodyReads(output_.fd.get()) &&
-      UnreadBytes(output_.fd.get()) > 0) {
-    timer_ = loop_.After(pause_, [this] { Look(); });
-    pause_ = std::min(pause_ * 2, absl::Seconds(1));
-    return;
+  if (output_.is_fifo && UnreadBytes(output_.fd.get()) > 0) {
+    if (NobodyReads(output_.fd.get())) {
+      timer_ = loop_.After(pause_, [this] { Look(); });
+      pause_ = std::min(pause_ * 2, absl::Seconds(1));
+      return;
+    }
+    if (absl::Now() < reader_limit_) {
+      timer_ = loop_.After(kReaderPause, [this] { Look(); });
+      return;
+    }
   }
   output_.fd.Reset();
   std::exchange(on_closed_, nullptr)();
@@ -217,7 +224,7 @@ void PipeCopy::CloseAll() {
 void PipeCopy::StopKeeping() {
   keeping_ = false;
   sink_.keeper.Reset();
-  if (closer_.waiting()) Cut();  // it waits because nobody reads
+  if (closer_.waiting()) Cut();  // what it waits for is a reader
 }
 
 uint64_t PipeCopy::held() const {

@@ -82,9 +82,15 @@ class StreamCopy {
 
 // Closes our ends of a fifo at the end of a stream. A fifo without any open end
 // forgets what it holds, so while it holds something and has no reader (its
-// client is being restarted) the write end stays, and a timer looks again.
+// client is being restarted) the write end stays, and a timer looks again. For
+// kReaderLimit it stays for a reader, too, that has not taken all: containerd's
+// clients open the fifos of an exec in the background, and give up those that
+// have not come through when Delete is answered, for which the end of the copy
+// is waited for (process.Delete() in client/process.go@v2.4.2).
 class OutputCloser {
  public:
+  static constexpr absl::Duration kReaderLimit = absl::Milliseconds(250);
+
   explicit OutputCloser(EventLoop& loop) : loop_(loop) {}
 
   // `on_closed` may be called at once.
@@ -99,7 +105,8 @@ class OutputCloser {
   EventLoop& loop_;
   Output output_;
   absl::AnyInvocable<void() &&> on_closed_;
-  absl::Duration pause_ = absl::Milliseconds(1);
+  absl::Time reader_limit_;
+  absl::Duration pause_ = absl::Milliseconds(1);  // while there is no reader
   EventLoop::TimerHandle timer_;
 };
 

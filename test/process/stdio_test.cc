@@ -316,6 +316,19 @@ TEST_F(StdioTest, DrainIsDoneAtOnceWhenAllIsDelivered) {
   EXPECT_EQ(ReadToEnd(out), "x\n");
 }
 
+TEST_F(StdioTest, DrainLeavesAReaderAMomentToTakeWhatIsInTheFifo) {
+  options_.drain_quiet = absl::Seconds(60);
+  options_.drain_total = absl::Seconds(60);
+  const StdioRequest request = OutputFifos();
+  const UniqueFd out = OpenReader(out_);
+  const UniqueFd err = OpenReader(err_);
+  const absl::Time start = absl::Now();
+  Start(request, "echo x");
+  WISP_ASSERT_OK(Drain());
+  EXPECT_GE(absl::Now() - start, OutputCloser::kReaderLimit);
+  EXPECT_EQ(ReadToEnd(out), "x\n");
+}
+
 TEST_F(StdioTest, WhatASlowReaderHasNotReadYetFollowsAfterDrain) {
   const StdioRequest request = OutputFifos();
   const UniqueFd out = OpenReader(out_);
