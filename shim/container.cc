@@ -144,6 +144,16 @@ void Container::LoadCgroup() {
   oom_ = *std::move(watch);
 }
 
+// The runtime's start is over when it has let init go, which may be before that
+// is more than the runtime's own process. Go's shim takes longer to say so, and
+// answers Pids and Kill by way of another run of the runtime, so there has
+// always been time for init to execute its program, and for that to start what
+// it consists of and to handle signals. Clients count on it: TestContainerPids
+// of 1.6.20 wants a shell and its child, TestContainerStopSignals of 2.4.2 that
+// it has set its trap, and TestSandboxRemoveWithoutIPLeakage signals a pause
+// container itself, which has two CPU shares. A signal that is early is worse
+// than late: the kernel drops those that the init of a pid namespace does not
+// handle yet, and whoever stops it waits in vain.
 void Container::Start(const Environment& extra_env, Done<pid_t> done) {
   if (exit_begun_ && init_->state() == InitState::kCreated) {
     std::move(done)(absl::FailedPreconditionError(
@@ -172,8 +182,14 @@ void Container::Start(const Environment& extra_env, Done<pid_t> done) {
     } else {
       self->Reconsider();
     }
-    self->settling_.Begin(self->init_->pid());
-    std::move(done)(self->init_->pid());
+    // What a checkpoint was taken of has long come to rest.
+    if (self->config_.checkpoint.empty() && !self->init_->dead()) {
+      self->settling_.Begin(self->init_->pid());
+    }
+    self->settling_.RunUnlessBusy(kStartLimit,
+                                  [self, done = std::move(done)]() mutable {
+                                    std::move(done)(self->init_->pid());
+                                  });
   });
 }
 
@@ -312,14 +328,6 @@ void Container::DeleteExec(const std::string& exec_id, Done<ExitInfo> done) {
   });
 }
 
-// Start is answered when the runtime has let init go, which may be before that
-// is more than the runtime's own process. Go's shim answers Pids and Kill by
-// way of another run of the runtime, so there has always been time for init to
-// execute its program and for that to start what it consists of and to handle
-// signals. Clients count on it: TestContainerPids of 1.6.20 wants a shell and
-// its child, TestContainerStopSignals of 2.4.2 that it has set its trap. A
-// signal that is early is worse than late: the kernel drops those that the init
-// of a pid namespace does not handle yet, and whoever stops it waits in vain.
 void Container::Pids(Done<std::vector<pid_t>> done) {
   if (exit_told_ || init_->death().has_value()) {
     // The daemon takes a task without processes for a leak and deletes it, exit

@@ -76,8 +76,9 @@ class Container final : public std::enable_shared_from_this<Container> {
   static constexpr absl::Duration kStartAfterDeathLimit = absl::Seconds(10);
   static constexpr absl::Duration kStuckExecLimit = absl::Seconds(10);
   static constexpr absl::Duration kRecordLimit = absl::Seconds(1);
-  // How long a look at the processes, and a signal, may be put off just after
-  // Start until init has come to rest.
+  // How long the answer to Start, a look at the processes and a signal may be
+  // put off until init has come to rest.
+  static constexpr absl::Duration kStartLimit = Settling::kWindow;
   static constexpr absl::Duration kListLimit = absl::Milliseconds(40);
   static constexpr absl::Duration kSignalLimit = Settling::kWindow;
   // Runs of the runtime for execs, at once.
@@ -108,6 +109,8 @@ class Container final : public std::enable_shared_from_this<Container> {
   // Once the runtime has made it: tells of it, and from now on of its end.
   void MarkCreated();
 
+  // Done when init runs its own program and has come to rest in it, or is busy,
+  // or after kStartLimit; at once if it ends.
   void Start(const Environment& extra_env, Done<pid_t> done);
   void Pause(const Environment& extra_env, DoneStatus done);
   void Resume(const Environment& extra_env, DoneStatus done);

@@ -8,6 +8,7 @@
 namespace wisp {
 
 void Container::OnInitDeath() {
+  settling_.End();
   // While it is coming up this is no exit of the task yet: MarkCreated() or the
   // end of a restore takes it from here.
   if (created_ && !init_->launching()) BeginInitExit();

@@ -49,6 +49,14 @@ TEST(SettledTest, TakesNonsenseForAnAnswer) {
   }
 }
 
+TEST(SettledTest, KnowsTheCpuTime) {
+  const int64_t ticks = sysconf(_SC_CLK_TCK);
+  EXPECT_EQ(CpuTime(fmt::format("7 (a b) R 1 7 7 0 -1 0 1 2 3 4 {} {} 5 6 20",
+                                2 * ticks, ticks / 2)),
+            absl::Seconds(2.5));
+  EXPECT_EQ(CpuTime("7 (sh) R 1 7"), absl::ZeroDuration());
+}
+
 TEST(SettledTest, SeesAChildGoThroughItsStages) {
   absl::StatusOr<Pipe> gate = MakePipe();
   absl::StatusOr<Pipe> input = MakePipe();
@@ -152,6 +160,46 @@ TEST_F(SettlingTest, WaitsNoLongerThanEachAllows) {
   settling_.Run(absl::Milliseconds(10), Note(2));
   EXPECT_TRUE(RunUntil(*loop_, [this] { return !order_.empty(); }));
   EXPECT_EQ(order_, std::vector<int>{2});
+}
+
+TEST_F(SettlingTest, WaitsNoLongerThanTheProcessLives) {
+  settling_.Begin(busy_.pid());
+  settling_.Run(kForEver, Note(1));
+  settling_.RunUnlessBusy(kForEver, Note(2));
+  EXPECT_TRUE(order_.empty());
+  settling_.End();
+  EXPECT_EQ(order_, (std::vector<int>{1, 2}));
+  settling_.Run(kForEver, Note(3));
+  EXPECT_EQ(order_, (std::vector<int>{1, 2, 3}));
+}
+
+TEST_F(SettlingTest, OnlySomeDoNotWaitForAProgramThatIsBusy) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    execlp("sh", "sh", "-c", "while :; do :; done", nullptr);
+    _exit(127);
+  }
+  settling_.Begin(pid);
+  settling_.Run(kForEver, Note(1));
+  settling_.RunUnlessBusy(kForEver, Note(2));
+  EXPECT_TRUE(RunUntil(*loop_, [this] { return !order_.empty(); }));
+  EXPECT_EQ(order_, std::vector<int>{2});
+  kill(pid, SIGKILL);
+  EXPECT_TRUE(RunUntil(*loop_, [this] { return order_.size() == 2; }));
+  waitpid(pid, nullptr, 0);
+}
+
+// It has run as long, but what it runs is not its own program yet.
+TEST_F(SettlingTest, WaitsForTheProgramHoweverLongThatTakes) {
+  settling_.Begin(busy_.pid());
+  settling_.RunUnlessBusy(kForEver, Note(1));
+  EXPECT_TRUE(RunUntil(*loop_, [this] {
+    return CpuTime(ReadFile(fmt::format("/proc/{}/stat", busy_.pid()))
+                       .value_or("")) > Settling::kBusy * 2;
+  }));
+  EXPECT_TRUE(order_.empty());
+  busy_.Sleep();
+  EXPECT_TRUE(RunUntil(*loop_, [this] { return !order_.empty(); }));
 }
 
 TEST_F(SettlingTest, MayGoInATaskOfItsOwn) {

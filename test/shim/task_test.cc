@@ -104,6 +104,21 @@ TEST_F(TaskTest, ReportsARunningProcessAsNeverExited) {
   EXPECT_TRUE(state->has_exited_at());
 }
 
+// Whoever signals it himself, as soon as it is said to run: before it has come
+// to set a trap the kernel drops the signal.
+TEST_F(TaskTest, AnswersStartWhenInitHasComeToRest) {
+  for (int i = 0; i < 20; ++i) {
+    const std::string id = fmt::format("c{}", i);
+    Make(id, {"sh", "-c", "trap 'exit 3' TERM; sleep 2 & wait; exit 4"});
+    const absl::StatusOr<uint32_t> pid = shim().StartTask(id);
+    ASSERT_TRUE(pid.ok()) << pid.status();
+    ASSERT_EQ(kill(static_cast<pid_t>(*pid), SIGTERM), 0);
+    const absl::StatusOr<api::WaitResponse> exit = shim().Wait(id);
+    ASSERT_TRUE(exit.ok()) << exit.status();
+    EXPECT_EQ(exit->exit_status(), 3u);
+  }
+}
+
 TEST_F(TaskTest, KeepsAnExecsEventsBeforeInitsExit) {
   Run("c1", {"sleep", "1000"});
   ASSERT_TRUE(shim().Exec("c1", "e1", {"sleep", "1000"}).ok());
