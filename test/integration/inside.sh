@@ -141,14 +141,15 @@ remove_container() {
 
 task_is_over() { case $(task_status "$1") in RUNNING | CREATED | PAUSED) return 1 ;; esac }
 
-# shim_pids: processes of the runtime under test, by the program they run.
+# shim_pids: the servers of the runtime under test, by the program they run. A `start` or
+# a `delete` is none; nobody can make up for the death of the latter.
 shim_pids() {
-  local exe name
+  local exe pid name
   name=containerd-shim-${SHIM##*/containerd-shim-}
   for exe in /proc/[0-9]*/exe; do
-    case $(readlink "$exe" 2>/dev/null) in
-      */"$name" | */"$name (deleted)") exe=${exe#/proc/} && echo "${exe%/exe}" ;;
-    esac
+    case $(readlink "$exe" 2>/dev/null) in */"$name" | */"$name (deleted)") ;; *) continue ;; esac
+    pid=${exe#/proc/} pid=${pid%/exe}
+    case $(tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | tail -n 1) in start | delete) ;; *) echo "$pid" ;; esac
   done
 }
 
