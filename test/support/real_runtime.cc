@@ -12,6 +12,7 @@
 #include "fmt/format.h"
 #include "process/json.h"
 #include "process/spawn.h"
+#include "proto/runc_options.pb.h"
 
 namespace wisp {
 namespace {
@@ -20,9 +21,10 @@ namespace api = containerd::task::v3;
 namespace fs = std::filesystem;
 
 constexpr const char* kApplets[] = {
-    "sh",    "cat",  "echo", "env",   "nc",    "grep",  "head",  "hostname",
-    "id",    "kill", "ls",   "mkdir", "nproc", "od",    "ps",    "readlink",
-    "sleep", "stat", "stty", "true",  "tty",   "touch", "umask", "wc"};
+    "sh",       "cat",      "echo",  "env",  "nc",    "grep",  "head",
+    "hostname", "id",       "kill",  "ls",   "mkdir", "nproc", "od",
+    "ps",       "readlink", "sleep", "stat", "stty",  "tail",  "true",
+    "tty",      "touch",    "umask", "wc"};
 
 // What containers have by default.
 constexpr std::string_view kCapabilities =
@@ -42,6 +44,9 @@ std::string JsonList(const std::vector<std::string>& words) {
   for (const std::string& word : words) list.Append(word);
   return list.Dump();
 }
+
+// The runtime is to have systemd make the cgroups.
+bool WithSystemd() { return getenv("WISP_TEST_SYSTEMD") != nullptr; }
 
 // `text` as more members or elements behind others.
 std::string Further(const std::string& text) {
@@ -127,7 +132,10 @@ std::string RealRuntimeTest::bundle(const std::string& id) const {
 void RealRuntimeTest::MakeBundle(const std::string& id, const RealSpec& spec) {
   shim().MakeBundle(id, spec.args);
   chmod(bundle(id).c_str(), 0711);
-  const std::string cgroup = fmt::format("/{}/{}", shim().namespace_name(), id);
+  const std::string cgroup =
+      WithSystemd()
+          ? fmt::format("system.slice:{}:{}", shim().namespace_name(), id)
+          : fmt::format("/{}/{}", shim().namespace_name(), id);
   ASSERT_TRUE(WriteFileAtomically(bundle(id) + "/config.json",
                                   ConfigJson(spec, rootfs(), cgroup), 0600,
                                   /*sync=*/false)
@@ -140,6 +148,12 @@ api::CreateTaskRequest RealRuntimeTest::CreateRequest(const std::string& id) {
   api::CreateTaskRequest request = shim().CreateRequest(id);
   request.set_stdout("file://" + OutputPath(id));
   request.set_stderr(request.stdout());
+  if (WithSystemd()) {
+    containerd::runc::v1::Options options;
+    options.ParseFromString(request.options().value());
+    options.set_systemd_cgroup(true);
+    request.mutable_options()->set_value(options.SerializeAsString());
+  }
   return request;
 }
 

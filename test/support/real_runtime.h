@@ -29,8 +29,9 @@ struct RealSpec {
   bool readonly_root = false;
 };
 
-// $WISP_TEST_RUNTIME is the runtime (default runc), $WISP_TEST_SHIM the shim.
-// Skips where there is no such runtime, or no busybox for the container.
+// $WISP_TEST_RUNTIME is the runtime (default runc), $WISP_TEST_SHIM the shim;
+// with $WISP_TEST_SYSTEMD the cgroups are made by systemd. Skips where there is
+// no such runtime, or no busybox for the container.
 class RealRuntimeTest : public ::testing::Test {
  protected:
   struct End {

@@ -79,6 +79,8 @@ TestEvent ToEvent(const std::string& topic, const google::protobuf::Any& any) {
     event.pid = exit.pid();
     event.status = exit.exit_status();
     event.exited_at = FromTimestamp(exit.exited_at());
+  } else if (containerd::events::TaskOOM oom; Decode(any, &oom)) {
+    event.container = oom.container_id();
   } else if (containerd::events::TaskDelete deleted; Decode(any, &deleted)) {
     event.container = deleted.container_id();
     event.pid = deleted.pid();

@@ -1,15 +1,17 @@
 # One virtual machine and what it brings back. Sourced by bash after image.sh.
 # shellcheck shell=bash
 
-# boot KERNEL INIT JOB SHIM OUT SECONDS [DISK]: boots a machine whose /work has the
+# boot KERNEL INIT JOB SHIM OUT SECONDS [DISK]: boots a machine (INIT: plain, systemd, or
+# selinux, which is plain with SELinux in the place of AppArmor) whose /work has the
 # tests, SHIM, $VM_PROGRAMS, the shell variables of the file JOB, and /work/out, which
 # comes back as OUT even if the machine is ended early, by SECONDS or by a signal to us.
 # DISK is a third one for it.
 boot() {
-  local kernel=$VM/kernel/$1 init=$2 job=$3 shim=$4 out=$5 limit=$6 work=$VM/work file rc=0 third=()
+  local kernel=$VM/kernel/$1 init=$2 job=$3 shim=$4 out=$5 limit=$6 work=$VM/work file security='' rc=0 third=()
   [ $# -lt 7 ] || third=(-drive "file=$7,if=virtio,format=raw,snapshot=on")
   case $init in
     plain) init=/work/test/vm/guest_init ;;
+    selinux) init=/work/test/vm/guest_init security=security=selinux ;;
     systemd) init=/usr/lib/systemd/systemd ;;
   esac
   mkdir -p "$out"
@@ -20,6 +22,7 @@ boot() {
   # Here it takes a second, there half a minute.
   "$WISP_SOURCE/test/integration/make_image" "$work/test/image.tar" "$VM_IMAGE"
   [ "$shim" = - ] || cp "$shim" "$work/shim"
+  [ -z "$security" ] || secilc -M true -c 33 -o "$work/policy" -f /dev/null "$WISP_SOURCE/test/vm/selinux.cil"
   mkdir "$work/unit"
   for file in $VM_PROGRAMS; do
     strip -o "$work/unit/$file" "$(program_of "$file")" || die "$file has not been built in $VM_BUILD (-t BUILD)"
@@ -36,7 +39,7 @@ boot() {
     -cpu max,la57=off -smp 1 -m "$VM_MEMORY" \
     -display none -monitor none -net none -no-reboot -serial "file:$out/console" \
     -kernel "$kernel/vmlinuz" -initrd "$VM/initrd" \
-    -append "console=ttyS0 quiet loglevel=4 panic=-1 no_timer_check mitigations=off psi=1 init=$init systemd.unit=wisp-tests.service systemd.mask=timers.target systemd.firstboot=no systemd.show_status=0 ${WISP_VM_APPEND:-}" \
+    -append "console=ttyS0 quiet loglevel=4 panic=-1 no_timer_check mitigations=off psi=1 $security init=$init systemd.unit=wisp-tests.service systemd.mask=timers.target systemd.firstboot=no systemd.show_status=0 ${WISP_VM_APPEND:-}" \
     -drive "file=$VM/root.img,if=virtio,format=raw,snapshot=on" \
     -drive "file=$work.img,if=virtio,format=raw,cache=unsafe" \
     ${third[@]+"${third[@]}"} </dev/null >"$out/qemu.log" 2>&1 &

@@ -3,7 +3,7 @@
 
 VM_KERNELS="current 5.10"
 VM_MODULE_VERSIONS="2.4.2"
-QUICK="v2 systemd apparmor runtime old-runtime"
+QUICK="v2 systemd apparmor selinux runtime old-runtime"
 
 # The cases of test/integration that run on any host, but for the demo and the fifty at once.
 EVERYWHERE="run stdin output exec missing_command kill kill_all ls_and_ps pause tty events events_of_short_lives
@@ -23,6 +23,7 @@ groups() {
 v2         current plain   machine 2.1.9 runc $CGROUP2;
 systemd    current systemd direct  2.4.2 runc $SYSTEMD too_old_kernel;
 apparmor   current plain   direct  2.4.2 runc apparmor_signals;
+selinux    current selinux program 2.4.2 runc labels.runc;
 runtime    current plain   program 2.4.2 runc runtime.runc runtime.crun $UNIT;
 old-kernel 5.10    plain   machine 2.4.2 runc run exec pause kill_all $CGROUP2;
 old-runtime 5.10   plain   program 2.4.2 runc runtime.runc runtime.crun $UNIT;
@@ -30,6 +31,9 @@ crun       current plain   machine 2.4.2 crun run exec pause kill_all $CGROUP2;
 systemd-2.1.9 current systemd direct 2.1.9 runc $SYSTEMD;
 everywhere current plain   machine 2.4.2 runc $EVERYWHERE;
 everywhere-2.1.9 current plain machine 2.1.9 runc $EVERYWHERE;
+systemd-runtime current systemd program 2.4.2 runc runtime.runc;
+ooms       current plain   program 2.4.2 runc ooms.runc;
+systemd-ooms current systemd program 2.4.2 runc ooms.runc;
 client     current plain   client  2.4.2 runc $CLIENT;
 client-2.1.9 current plain client  2.1.9 runc $CLIENT;
 END

@@ -1,5 +1,8 @@
 // What config.json says happens: its fields reach the runtime as they are.
+#include <errno.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <string>
@@ -218,13 +221,35 @@ TEST_F(ConfigTest, ConfinesByAppArmor) {
   EXPECT_THAT(std::string(Message(status)), HasSubstr("apparmor"));
 }
 
+// The labels are those of the usual policies, and of test/vm/selinux.cil.
 TEST_F(ConfigTest, LabelsBySeLinux) {
+  if (access("/sys/fs/selinux/enforce", R_OK) != 0) {
+    GTEST_SKIP() << "no SELinux here";
+  }
+  const std::string label = "system_u:system_r:container_t:s0:c1,c2";
+  const std::string mount_label = "system_u:object_r:container_file_t:s0:c1,c2";
+  Run("c1", {.args = {"sleep", "1000"},
+             .process = fmt::format(R"("selinuxLabel":"{}")", label),
+             .os = fmt::format(R"("mountLabel":"{}")", mount_label)});
+  const std::string proc = fmt::format("/proc/{}", PidOf("c1"));
+  EXPECT_EQ(ReadFile(proc + "/attr/current").value_or("").c_str(), label);
+  char dev[200] = "";
+  EXPECT_GT(getxattr((proc + "/root/dev").c_str(), "security.selinux", dev,
+                     sizeof(dev) - 1),
+            0)
+      << strerror(errno);
+  EXPECT_EQ(dev, mount_label);
+}
+
+TEST_F(ConfigTest, SaysWhatIsRefusedBySeLinux) {
   if (access("/sys/fs/selinux/enforce", R_OK) != 0) {
     GTEST_SKIP() << "no SELinux here";
   }
   const absl::Status status = Create(
       "c1", {.args = {"true"}, .process = R"("selinuxLabel":"no:such:label")"});
-  EXPECT_FALSE(status.ok());
+  EXPECT_THAT(std::string(Message(status)),
+              AllOf(HasSubstr("OCI runtime create failed: "),
+                    Not(HasSubstr("exit status"))));
 }
 
 TEST_F(ConfigTest, AllotsTheCache) {
