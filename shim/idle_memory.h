@@ -36,6 +36,9 @@ class IdleMemory {
   // The least that was resident since the last time, to which a further try
   // would bring us back at best.
   size_t least_;
+  // In use when memory was given back the last time. What has been freed since
+  // then is still resident, though that has not grown.
+  size_t used_ = 0;
   EventLoop::TimerHandle later_;
 };
 
