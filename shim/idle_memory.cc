@@ -32,16 +32,15 @@ IdleMemory::IdleMemory(EventLoop& loop)
 
 void IdleMemory::Consider() {
   // What was given back before counts as free all the same.
-  if (waits()) return;
-  const struct mallinfo2 heap = mallinfo2();
-  if (heap.fordblks < kWorthIt) return;
-  const size_t resident = ResidentBytes();
-  least_ = std::min(least_, resident);
-  if (resident < least_ + kWorthIt && heap.uordblks + kWorthIt > used_) return;
+  if (!waits()) {
+    if (mallinfo2().fordblks < kWorthIt) return;
+    const size_t resident = ResidentBytes();
+    least_ = std::min(least_, resident);
+    if (resident < least_ + kWorthIt) return;
+  }
   later_ = loop_.After(kDelay, [this] {
     malloc_trim(0);
     least_ = ResidentBytes();
-    used_ = mallinfo2().uordblks;
   });
 }
 

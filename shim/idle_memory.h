@@ -16,7 +16,8 @@ class IdleMemory {
  public:
   // Less is not worth the work.
   static constexpr size_t kWorthIt = size_t{256} << 10;
-  // The next burst may follow at once.
+  // Without a further end. The next burst may follow at once; and what is done
+  // in the middle of one brings little, for what is in use lies everywhere.
   static constexpr absl::Duration kDelay = absl::Seconds(1);
 
   // `loop` must outlive it.
@@ -25,7 +26,8 @@ class IdleMemory {
   IdleMemory& operator=(const IdleMemory&) = delete;
 
   // Something has ended. If much is free that the process did not have before
-  // it will have been given back in a second; else there is no timer.
+  // it will be given back when nothing has ended for kDelay; else there is no
+  // timer.
   void Consider();
 
   // True from then on until it has been given back.
@@ -36,9 +38,6 @@ class IdleMemory {
   // The least that was resident since the last time, to which a further try
   // would bring us back at best.
   size_t least_;
-  // In use when memory was given back the last time. What has been freed since
-  // then is still resident, though that has not grown.
-  size_t used_ = 0;
   EventLoop::TimerHandle later_;
 };
 
