@@ -1,6 +1,7 @@
 #include "shim/daemon.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -15,6 +16,10 @@
 
 namespace wisp {
 namespace {
+
+// After the last event. The next burst may follow at once, and what is done in
+// the middle of one brings little, for what is in use lies everywhere.
+constexpr absl::Duration kGiveBackDelay = absl::Seconds(1);
 
 // A setting that cannot be read is no reason not to serve.
 template <typename Setting>
@@ -57,7 +62,6 @@ absl::Status Daemon::Build(const ShimOptions& options,
 
   ASSIGN_OR_RETURN(loop_, EventLoop::Create());
   ASSIGN_OR_RETURN(reaper_, Reaper::Create(*loop_));
-  idle_memory_.emplace(*loop_);
   publisher_ = std::make_unique<EventPublisher>(
       *loop_,
       EventPublisher::Options{.address = options.ttrpc_address,
@@ -65,8 +69,11 @@ absl::Status Daemon::Build(const ShimOptions& options,
       [](const absl::Status& trouble) {
         LogWarning("events", {{"error", trouble}});
       });
-  // Every burst, be it of calls or of exits, ends in events.
-  publisher_->SetOnEmpty([this] { idle_memory_->Consider(); });
+  // Every burst, be it of calls or of exits, ends in events. By itself glibc
+  // gives the kernel back only what is free at the top of the heap.
+  publisher_->SetOnEmpty([this] {
+    give_back_ = loop_->After(kGiveBackDelay, [] { malloc_trim(0); });
+  });
   events_.emplace(*publisher_);
   detached_.emplace();
   detached_->SetOnEmpty([this] { ConsiderIdleExit(); });

@@ -14,7 +14,6 @@
 #include "process/status_macros.h"
 #include "shim/container.h"
 #include "shim/event_publisher.h"
-#include "shim/idle_memory.h"
 #include "shim/options.h"
 #include "shim/server.h"
 #include "shim/socket.h"
@@ -71,7 +70,6 @@ class Daemon {
 
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<Reaper> reaper_;
-  std::optional<IdleMemory> idle_memory_;
   std::unique_ptr<EventPublisher> publisher_;
   std::optional<TaskEvents> events_;
   std::optional<DetachedStdio> detached_;
@@ -81,6 +79,7 @@ class Daemon {
   EventLoop::WatchHandle signals_;
   std::unique_ptr<Server> server_;
   EventLoop::TimerHandle idle_;
+  EventLoop::TimerHandle give_back_;  // free memory, to the kernel
 };
 
 }  // namespace wisp

@@ -37,7 +37,15 @@ EventPublisher::EventPublisher(EventLoop& loop, Options options,
     : loop_(loop),
       options_(std::move(options)),
       on_trouble_(std::move(on_trouble)),
+      queues_{Queue(&memory_), Queue(&memory_), Queue(&memory_),
+              Queue(&memory_), Queue(&memory_)},
       client_(loop, PathOf(options_.address)) {}
+
+std::string EventPublisher::Event::topic() const {
+  containerd::services::events::ttrpc::v1::ForwardRequest sent;
+  (void)sent.ParseFromArray(request.data(), static_cast<int>(request.size()));
+  return sent.envelope().topic();
+}
 
 EventPublisher::Rank EventPublisher::RankOf(
     const google::protobuf::MessageLite& event, std::string_view type) {
@@ -55,9 +63,7 @@ EventPublisher::Rank EventPublisher::RankOf(
 void EventPublisher::Publish(std::string_view topic,
                              const google::protobuf::MessageLite& event) {
   const std::string type = event.GetTypeName();
-  Event queued;
-  queued.rank = RankOf(event, type);
-  queued.topic = std::string(topic);
+  Event queued{.request = std::pmr::string(&memory_)};
   if (type == kOomType) {
     // A container that hits its limit again and again makes a flood of these.
     // The first one stays, since it must come before the exit it explains.
@@ -84,7 +90,7 @@ void EventPublisher::Publish(std::string_view topic,
   envelope.mutable_timestamp()->set_nanos(static_cast<int32_t>(
       absl::ToInt64Nanoseconds(now - absl::FromUnixSeconds(seconds))));
   envelope.set_namespace_(options_.containerd_namespace);
-  envelope.set_topic(queued.topic);
+  envelope.set_topic(std::string(topic));
   // The bare name: 1.6 compares the whole string.
   envelope.mutable_event()->set_type_url(type);
   envelope.mutable_event()->set_value(event.SerializeAsString());
@@ -98,7 +104,7 @@ void EventPublisher::Publish(std::string_view topic,
     return;
   }
   bytes_ += queued.bytes();
-  queues_[queued.rank].push_back(std::move(queued));
+  queues_[RankOf(event, type)].push_back(std::move(queued));
   SendNext();
   MakeRoom();
 }
@@ -107,23 +113,24 @@ void EventPublisher::MakeRoom() {
   while (bytes_ > options_.max_bytes) {
     const auto victims =
         std::find_if(queues_.begin(), queues_.end(),
-                     [](const std::deque<Event>& q) { return !q.empty(); });
+                     [](const Queue& queue) { return !queue.empty(); });
     if (victims == queues_.end()) return;  // only the head, which is on its way
     if (!overflowing_) {
       overflowing_ = true;
       Trouble(absl::ResourceExhaustedError(
           fmt::format("{} events wait for containerd: dropping, from {} on",
-                      pending(), victims->front().topic)));
+                      pending(), victims->front().topic())));
     }
-    Drop(victims->front());
+    ++dropped_;
+    bytes_ -= victims->front().bytes();
     victims->pop_front();
   }
 }
 
 void EventPublisher::SendNext() {
   if (head_.has_value()) return;
-  std::deque<Event>* first = nullptr;
-  for (std::deque<Event>& queue : queues_) {
+  Queue* first = nullptr;
+  for (Queue& queue : queues_) {
     if (!queue.empty() &&
         (first == nullptr || queue.front().number < first->front().number)) {
       first = &queue;
@@ -131,6 +138,7 @@ void EventPublisher::SendNext() {
   }
   if (first == nullptr) {
     overflowing_ = false;
+    memory_.release();
     if (on_empty_ != nullptr) on_empty_();
     if (drained_ != nullptr) FinishDrain(absl::OkStatus());
     return;
@@ -142,7 +150,7 @@ void EventPublisher::SendNext() {
 
 void EventPublisher::SendHead() {
   client_.Call(
-      kService, kMethod, head_->request,
+      kService, kMethod, std::string(head_->request),
       {{std::string(kNamespaceKey), options_.containerd_namespace}},
       options_.call_timeout,
       [this](absl::StatusOr<std::string> reply) { OnReply(reply.status()); });
@@ -161,18 +169,18 @@ void EventPublisher::OnReply(absl::Status status) {
   if (status.ok() || invalid) {
     pause_ = absl::ZeroDuration();
     told_failing_ = false;
-    const Event done = *std::exchange(head_, std::nullopt);
     if (invalid) {
-      Drop(done);
-      Trouble(Prefixed(fmt::format("event {} dropped", done.topic), status));
-    } else {
-      bytes_ -= done.bytes();
+      ++dropped_;
+      Trouble(
+          Prefixed(fmt::format("event {} dropped", head_->topic()), status));
     }
+    bytes_ -= head_->bytes();
+    head_.reset();
     SendNext();
     return;
   }
   if (!std::exchange(told_failing_, true)) {
-    Trouble(Prefixed(fmt::format("event {} waits", head_->topic), status));
+    Trouble(Prefixed(fmt::format("event {} waits", head_->topic()), status));
   }
   pause_ = pause_ == absl::ZeroDuration()
                ? options_.first_pause
@@ -186,25 +194,20 @@ void EventPublisher::SetAnswering(bool answering) {
   if (drained_ != nullptr) SetUpLimit();
 }
 
-void EventPublisher::Drop(const Event& event) {
-  ++dropped_;
-  bytes_ -= event.bytes();
-}
-
 void EventPublisher::Trouble(const absl::Status& status) {
   if (on_trouble_ != nullptr) on_trouble_(status);
 }
 
 size_t EventPublisher::pending() const {
   size_t count = head_.has_value() ? 1 : 0;
-  for (const std::deque<Event>& queue : queues_) count += queue.size();
+  for (const Queue& queue : queues_) count += queue.size();
   return count;
 }
 
 std::vector<std::string> EventPublisher::PendingTopics() const {
   std::vector<const Event*> events;
   if (head_.has_value()) events.push_back(&*head_);
-  for (const std::deque<Event>& queue : queues_) {
+  for (const Queue& queue : queues_) {
     for (const Event& event : queue) events.push_back(&event);
   }
   std::sort(events.begin(), events.end(), [](const Event* a, const Event* b) {
@@ -212,7 +215,7 @@ std::vector<std::string> EventPublisher::PendingTopics() const {
   });
   std::vector<std::string> topics;
   topics.reserve(events.size());
-  for (const Event* event : events) topics.push_back(event->topic);
+  for (const Event* event : events) topics.push_back(event->topic());
   return topics;
 }
 

@@ -12,7 +12,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
+#include <list>
+#include <memory_resource>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -105,14 +106,15 @@ class EventPublisher {
   };
   struct Event {
     uint64_t number = 0;  // in order of publishing
-    Rank rank = kMinor;
-    std::string topic;
     // Of a TaskOOM: its container, until that is deleted.
     std::optional<std::string> oom_of;
-    std::string request;  // a serialized ForwardRequest
+    std::pmr::string request;  // a serialized ForwardRequest
 
     size_t bytes() const { return kEventOverhead + request.size(); }
+    std::string topic() const;
   };
+  // An empty one has no memory, which a deque has.
+  using Queue = std::pmr::list<Event>;
 
   static Rank RankOf(const google::protobuf::MessageLite& event,
                      std::string_view type);
@@ -121,7 +123,6 @@ class EventPublisher {
   void SendHead();
   void OnReply(absl::Status status);
   void SetAnswering(bool answering);
-  void Drop(const Event& event);
   void Trouble(const absl::Status& status);
   void SetUpLimit();
   void GiveUpDraining();
@@ -131,10 +132,13 @@ class EventPublisher {
   const Options options_;
   OnTrouble on_trouble_;
   absl::AnyInvocable<void()> on_empty_;
+  // Of all that waits. Thousands of events amid what else is allocated in the
+  // meantime would leave a heap of which little can be given back.
+  std::pmr::unsynchronized_pool_resource memory_;
   // The event being sent, and those behind it: one queue per rank, merged by
   // number, so that making room takes from the front of one.
   std::optional<Event> head_;
-  std::array<std::deque<Event>, kRankCount> queues_;
+  std::array<Queue, kRankCount> queues_;
   size_t bytes_ = 0;
   uint64_t next_number_ = 0;
   uint64_t dropped_ = 0;

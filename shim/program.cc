@@ -60,6 +60,9 @@ int RunProgram(const Transport& transport, int argc, char** argv,
                char** environment) {
   // Threads come and go; an arena for each would stay.
   mallopt(M_ARENA_MAX, 1);
+  // What is large goes back to the kernel when it is freed. Without this glibc
+  // would raise the limit with each such piece.
+  mallopt(M_MMAP_THRESHOLD, 32 << 10);
   // What it has to say on stderr would become part of the answer of `start`.
   google::protobuf::SetLogHandler(nullptr);
   const absl::StatusOr<ShimOptions> options =

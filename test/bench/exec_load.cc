@@ -27,8 +27,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "fmt/format.h"
 #include "process/fd.h"
@@ -80,23 +78,6 @@ std::vector<std::string> Names(const std::string& directory) {
   }
   closedir(dir);
   return names;
-}
-
-// The sum of all lines `key: NUMBER` of a file.
-int64_t SumOf(const std::string& path, const std::set<std::string>& keys) {
-  int64_t sum = 0;
-  const absl::StatusOr<std::string> text = ReadFile(path);
-  if (!text.ok()) return 0;
-  for (absl::string_view line : absl::StrSplit(*text, '\n')) {
-    const std::vector<std::string> words =
-        absl::StrSplit(line, absl::ByAnyChar(": \t"), absl::SkipEmpty());
-    int64_t value = 0;
-    if (words.size() > 1 && keys.contains(words[0]) &&
-        absl::SimpleAtoi(words[1], &value)) {
-      sum += value;
-    }
-  }
-  return sum;
 }
 
 struct Sample {
@@ -241,9 +222,13 @@ void WriteConfig(const std::string& bundle, const std::string& rootfs) {
         "config.json");
 }
 
-// The shim, and containerd's part, come to rest.
+// The shim, and containerd's part, come to rest: so long without an event.
 void Rest(TestShim& shim, absl::Duration length) {
-  (void)shim.RunUntil([] { return false; }, length);
+  size_t told;
+  do {
+    told = shim.events().size();
+    (void)shim.RunUntil([] { return false; }, length);
+  } while (shim.events().size() > told);
 }
 
 void Percentiles(std::vector<absl::Duration> latencies) {

@@ -905,6 +905,38 @@ TEST_F(TaskTest, MountsARootfsThroughAHelperAndUnmountsItAgain) {
             HasSubstr("/nowhere")));
 }
 
+TEST_F(TaskTest, GivesBackTheMemoryThatABurstTook) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "the sanitizer keeps what is freed";
+#endif
+  Run("c1", {"sleep", "1000"});
+  const auto probe = [this](const std::string& exec) {
+    ASSERT_TRUE(shim().Exec("c1", exec, {"true"}).ok());
+    ASSERT_TRUE(shim().StartTask("c1", exec).ok());
+    ASSERT_TRUE(shim().Wait("c1", exec).ok());
+    ASSERT_TRUE(shim().Delete("c1", exec).ok());
+  };
+  const auto kib = [this] {
+    return SumOf(fmt::format("/proc/{}/smaps_rollup", shim().pid()),
+                 {"Private_Dirty"});
+  };
+  probe("first");
+  ASSERT_TRUE(shim().AwaitEvent("exit c1/first 0"));
+  (void)shim().RunUntil([] { return false; }, absl::Seconds(3));
+  const int64_t before = kib();
+
+  // Their events wait, while much else comes and goes.
+  constexpr int kProbes = 500;
+  shim().HoldEvents(true);
+  for (int i = 0; i < kProbes; ++i) probe(fmt::format("e{}", i));
+  EXPECT_GT(kib(), before + 256);
+  shim().HoldEvents(false);
+  ASSERT_TRUE(shim().AwaitEvent(fmt::format("exit c1/e{} 0", kProbes - 1)));
+  EXPECT_TRUE(
+      shim().RunUntil([&] { return kib() <= before + 64; }, absl::Seconds(20)))
+      << kib() << " KiB, before " << before;
+}
+
 TEST_F(TaskTest, SurvivesNonsense) {
   EXPECT_EQ(Text(shim()
                      .CallRaw("containerd.task.v3.Task", "State", "\xff\xff",

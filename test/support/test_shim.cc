@@ -16,6 +16,7 @@
 #include <system_error>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "fmt/format.h"
 #include "gtest/gtest.h"
@@ -97,6 +98,22 @@ TestEvent ToEvent(const std::string& topic, const google::protobuf::Any& any) {
 }
 
 }  // namespace
+
+int64_t SumOf(const std::string& path, const std::set<std::string>& keys) {
+  int64_t sum = 0;
+  const absl::StatusOr<std::string> text = ReadFile(path);
+  if (!text.ok()) return 0;
+  for (absl::string_view line : absl::StrSplit(*text, '\n')) {
+    const std::vector<std::string> words =
+        absl::StrSplit(line, absl::ByAnyChar(": \t"), absl::SkipEmpty());
+    int64_t value = 0;
+    if (words.size() > 1 && keys.contains(words[0]) &&
+        absl::SimpleAtoi(words[1], &value)) {
+      sum += value;
+    }
+  }
+  return sum;
+}
 
 std::string TestEvent::Text() const {
   const std::string name = topic.substr(topic.rfind('/') + 1);

@@ -7,6 +7,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -36,6 +37,9 @@ struct TestEvent {
   // "create c1", "exit c1/e1 42": for comparing sequences.
   std::string Text() const;
 };
+
+// The sum of all lines `key: NUMBER` of a file of /proc; 0 without it.
+int64_t SumOf(const std::string& path, const std::set<std::string>& keys);
 
 // Everything lives in a directory of its own and ends with the object. Methods
 // run the loop until the answer is there; none takes longer than a minute.
