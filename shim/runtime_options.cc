@@ -31,21 +31,34 @@ absl::Status Parse(std::string_view type, std::string_view value, T* message) {
       fmt::format("unmarshal {}: invalid wire-format data", type));
 }
 
-absl::StatusOr<RuncOptions> FromRunc(std::string_view value) {
-  containerd::runc::v1::Options message;
-  RETURN_IF_ERROR(Parse(kRuncType, value, &message));
+// What both messages of runc have; the older one has nothing else that we use.
+template <typename Message>
+RuncOptions Common(const Message& message) {
   RuncOptions options;
   options.no_pivot_root = message.no_pivot_root();
   options.no_new_keyring = message.no_new_keyring();
   options.shim_cgroup = message.shim_cgroup();
   options.io_uid = message.io_uid();
   options.io_gid = message.io_gid();
-  options.binary_name = message.binary_name();
-  options.root = message.root();
-  options.systemd_cgroup = message.systemd_cgroup();
   options.criu_image_path = message.criu_image_path();
   options.criu_work_path = message.criu_work_path();
   return options;
+}
+
+absl::StatusOr<RuncOptions> FromRunc(std::string_view value) {
+  containerd::runc::v1::Options message;
+  RETURN_IF_ERROR(Parse(kRuncType, value, &message));
+  RuncOptions options = Common(message);
+  options.binary_name = message.binary_name();
+  options.root = message.root();
+  options.systemd_cgroup = message.systemd_cgroup();
+  return options;
+}
+
+absl::StatusOr<RuncOptions> FromLegacy(std::string_view value) {
+  containerd::linux::runc::CreateOptions message;
+  RETURN_IF_ERROR(Parse(kLegacyType, value, &message));
+  return Common(message);
 }
 
 absl::StatusOr<RuncOptions> FromCri(std::string_view value) {
@@ -64,20 +77,6 @@ absl::StatusOr<RuncOptions> FromCri(std::string_view value) {
   }
   absl::StatusOr<RuncOptions> options = ParseTomlOptions(*text);
   if (!options.ok()) return Prefixed(message.config_path(), options.status());
-  return options;
-}
-
-absl::StatusOr<RuncOptions> FromLegacy(std::string_view value) {
-  containerd::linux::runc::CreateOptions message;
-  RETURN_IF_ERROR(Parse(kLegacyType, value, &message));
-  RuncOptions options;
-  options.no_pivot_root = message.no_pivot_root();
-  options.no_new_keyring = message.no_new_keyring();
-  options.shim_cgroup = message.shim_cgroup();
-  options.io_uid = message.io_uid();
-  options.io_gid = message.io_gid();
-  options.criu_work_path = message.criu_work_path();
-  options.criu_image_path = message.criu_image_path();
   return options;
 }
 
