@@ -68,7 +68,7 @@ join_cgroups() {
       mkdir "$dir/$1/outer"
       # As runc does for a container at this place.
       for controller in $(cat "$dir/cgroup.controllers"); do
-        echo "+$controller" >"$dir/cgroup.subtree_control" || true
+        { echo "+$controller" >"$dir/cgroup.subtree_control"; } 2>/dev/null || true
       done
     else
       for file in cpuset.cpus cpuset.mems; do
