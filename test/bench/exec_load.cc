@@ -81,9 +81,10 @@ std::vector<std::string> Names(const std::string& directory) {
 }
 
 struct Sample {
-  // Not with the pages of the program's file, which a lone shim shares with
-  // nobody: they come when code runs for the first time.
-  int64_t dirty_kib = 0;
+  int64_t private_kib = 0;
+  // Without the pages of the program's file, which only a lone shim has for
+  // itself: they come when code runs for the first time.
+  int64_t anonymous_kib = 0;
   int64_t fds = 0;
   int64_t threads = 0;
   int64_t switches = 0;  // of its threads, wanted and not
@@ -93,7 +94,9 @@ struct Sample {
 Sample Measure(pid_t pid) {
   const std::string proc = fmt::format("/proc/{}", pid);
   Sample sample;
-  sample.dirty_kib = SumOf(proc + "/smaps_rollup", {"Private_Dirty"});
+  sample.private_kib =
+      SumOf(proc + "/smaps_rollup", {"Private_Clean", "Private_Dirty"});
+  sample.anonymous_kib = SumOf(proc + "/smaps_rollup", {"Anonymous"});
   sample.fds = static_cast<int64_t>(Names(proc + "/fd").size());
   for (const std::string& thread : Names(proc + "/task")) {
     ++sample.threads;
@@ -308,10 +311,10 @@ void RunAll(const LoadOptions& options) {
 
   const int measured = std::max(1, options.execs - options.warm);
   Figure("execs", options.execs);
-  Figure(fmt::format("private, dirty: after {}, KiB", options.warm),
-         warm.dirty_kib);
-  Figure("private, dirty: at the end, KiB", end.dirty_kib);
-  Figure("private, dirty: growth, KiB", end.dirty_kib - warm.dirty_kib);
+  Figure(fmt::format("private after {}, KiB", options.warm), warm.private_kib);
+  Figure("private at the end, KiB", end.private_kib);
+  Figure("private: growth, KiB", end.private_kib - warm.private_kib);
+  Figure("anonymous: growth, KiB", end.anonymous_kib - warm.anonymous_kib);
   Figure("fds: growth", end.fds - warm.fds);
   Figure("threads: growth", end.threads - warm.threads);
   Figure("threads", end.threads);

@@ -922,7 +922,7 @@ TEST_F(TaskTest, GivesBackTheMemoryThatABurstTook) {
   };
   const auto kib = [this] {
     return SumOf(fmt::format("/proc/{}/smaps_rollup", shim().pid()),
-                 {"Private_Dirty"});
+                 {"Anonymous"});
   };
   probe("first");
   ASSERT_TRUE(shim().AwaitEvent("exit c1/first 0"));
