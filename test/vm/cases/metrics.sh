@@ -145,7 +145,9 @@ case_metrics_like_go() {
     wait_until 30 task_sleeps $id || fail "$id does not come to rest"
     metrics_of $id | without_averages | cut -d' ' -f1 >/tmp/$id
   done
-  expect "" "$(comm -23 /tmp/r1 /tmp/c1 | grep -v -e '^memory.psi' -e '^io.psi' -e 'thp' | xargs)" "what Go's shim alone tells"
+  # Before Linux 5.15 the kernel adds up what it counts in batches, slabs for one, when
+  # they are full: a container may have none yet.
+  expect "" "$(comm -23 /tmp/r1 /tmp/c1 | grep -v -e '^memory.psi' -e '^io.psi' -e thp -e '^memory.slab' | xargs)" "what Go's shim alone tells"
   for id in c0 r1 c1; do
     remove_container $id
     rm /tmp/$id
