@@ -39,7 +39,9 @@ EventPublisher::EventPublisher(EventLoop& loop, Options options,
       on_trouble_(std::move(on_trouble)),
       queues_{Queue(&memory_), Queue(&memory_), Queue(&memory_),
               Queue(&memory_), Queue(&memory_)},
-      client_(loop, PathOf(options_.address)) {}
+      client_(loop, PathOf(options_.address)) {
+  static_assert(kRankCount == 5, "each queue is to have that memory");
+}
 
 std::string EventPublisher::Event::topic() const {
   containerd::services::events::ttrpc::v1::ForwardRequest sent;

@@ -107,20 +107,19 @@ TEST_F(TaskTest, ReportsARunningProcessAsNeverExited) {
 // Whoever signals it himself, as soon as it is said to run: before it has come
 // to set a trap the kernel drops the signal.
 TEST_F(TaskTest, AnswersStartWhenInitHasComeToRest) {
-  int lost = 0;
   for (int i = 0; i < 20; ++i) {
     const std::string id = fmt::format("c{}", i);
     Make(id, {"sh", "-c", "trap 'exit 3' TERM; sleep 2 & wait; exit 4"});
+    const absl::Time begun = absl::Now();
     const absl::StatusOr<uint32_t> pid = shim().StartTask(id);
     ASSERT_TRUE(pid.ok()) << pid.status();
+    // One that is kept from the CPU: Start does not wait for ever.
+    const bool waited = absl::Now() - begun >= Container::kStartLimit;
     ASSERT_EQ(kill(static_cast<pid_t>(*pid), SIGTERM), 0);
     const absl::StatusOr<api::WaitResponse> exit = shim().Wait(id);
     ASSERT_TRUE(exit.ok()) << exit.status();
-    lost += exit->exit_status() == 3 ? 0 : 1;
+    EXPECT_TRUE(waited || exit->exit_status() == 3) << exit->exit_status();
   }
-  // Start does not wait for ever: init may be kept from the CPU for longer.
-  // Without any wait three of four signals are lost.
-  EXPECT_LE(lost, 4);
 }
 
 TEST_F(TaskTest, KeepsAnExecsEventsBeforeInitsExit) {
@@ -925,8 +924,8 @@ TEST_F(TaskTest, GivesBackTheMemoryThatABurstTook) {
                  {"Anonymous"});
   };
   probe("first");
-  ASSERT_TRUE(shim().AwaitEvent("exit c1/first 0"));
-  (void)shim().RunUntil([] { return false; }, absl::Seconds(3));
+  const int64_t used = kib();
+  ASSERT_TRUE(shim().RunUntil([&] { return kib() < used; }, absl::Seconds(20)));
   const int64_t before = kib();
 
   // Their events wait, while much else comes and goes.
